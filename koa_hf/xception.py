@@ -1,0 +1,224 @@
+"""timm's Xception for KL grades: build it, split it into a frozen trunk and a trained tail, save and load it.
+
+The network is `legacy_xception` of timm (Chollet 2017, https://arxiv.org/abs/1610.02357). It ends in average pooling
+and one linear layer.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from koa_hf.errors import KoaError
+from koa_hf.grades import GRADE_NAMES, NUM_GRADES
+from koa_hf.preprocess import Preprocessing
+
+ARCHITECTURE = "legacy_xception"
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+BLOCKS = tuple(f"block{i}" for i in range(1, 13))
+# The network as a sequence of named steps. A cut is the name of the step that the tail begins with.
+STEPS = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", *BLOCKS)
+STEPS += ("conv3", "bn3", "act3", "conv4", "bn4", "act4", "global_pool", "head_drop", "fc")
+
+
+@dataclass(frozen=True)
+class TrainablePart:
+    """What a stage trains: parameters whose name starts with one of `prefixes`; the tail begins at step `cut`."""
+
+    cut: str
+    prefixes: tuple[str, ...]
+
+
+TRAINABLE_PARTS = {
+    "head": TrainablePart("fc", ("fc.",)),
+    # The last 20 layers of Keras' Xception without its top count activations, normalisations, the addition and the
+    # pooling: block12_sepconv3 (activation, convolution, normalisation), its addition, blocks 13 and 14. Keras numbers
+    # blocks from 1 with the stem, timm without, so Keras' block 12 is timm's block11: its third separable convolution
+    # and normalisation (rep.7, rep.8), and everything after. The tail has to begin at block11's input all the same,
+    # because the addition at the block's end needs it.
+    "last_20": TrainablePart(
+        "block11", ("block11.rep.7.", "block11.rep.8.", "block12.", "conv3.", "bn3.", "conv4.", "bn4.", "fc.")
+    ),
+    "exit_flow": TrainablePart("block12", ("block12.", "conv3.", "bn3.", "conv4.", "bn4.", "fc.")),
+    "all": TrainablePart("conv1", ("",)),
+}
+
+
+class Tail(nn.Module):
+    """The steps of an Xception from `first` on, sharing its parameters, buffers and parameter names.
+
+    forward: the activation at the cut (the image where `first` is `conv1`) -> logits, float (batch, 5).
+    """
+
+    def __init__(self, model: nn.Module, first: str):
+        super().__init__()
+        self.steps = STEPS[STEPS.index(first) :]
+        self.drop_rate = model.drop_rate
+        for step in self.steps:
+            if step != "head_drop":
+                self.add_module(step, getattr(model, step))
+
+    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        for step in self.steps:
+            if step == "head_drop":
+                activation = nn.functional.dropout(activation, self.drop_rate, self.training)
+            else:
+                activation = getattr(self, step)(activation)
+        return activation
+
+
+def run_steps(model: nn.Module, activation: torch.Tensor, first: str, before: str) -> torch.Tensor:
+    """Run a model from step `first` up to, not including, step `before`; both may be any of `STEPS`."""
+    for step in STEPS[STEPS.index(first) : STEPS.index(before)]:
+        if step != "head_drop":
+            activation = getattr(model, step)(activation)
+    return activation
+
+
+def select_trainable(model: nn.Module, part: str) -> None:
+    """Let only the parameters of `part` (a key of `TRAINABLE_PARTS`) require a gradient."""
+    prefixes = TRAINABLE_PARTS[part].prefixes
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(prefixes))
+
+
+def train_mode(model: nn.Module, batch_norm: str) -> None:
+    """Set training mode for what is trained; frozen layers, and frozen batch normalisation, stay in evaluation mode.
+
+    Args:
+        batch_norm: `frozen` keeps the running statistics of every normalisation (its scale and shift are trained
+            where they are unfrozen); `batch` uses and updates batch statistics in unfrozen normalisations.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            trained = batch_norm == "batch" and any(p.requires_grad for p in module.parameters())
+            module.train(trained)
+
+
+def build(weights: str | os.PathLike | None = None, pretrained: bool = True, drop_rate: float = 0.0) -> nn.Module:
+    """An Xception with a new 5-way head, float32, on the CPU.
+
+    Args:
+        weights: a safetensors file of ImageNet weights; without one timm downloads them.
+        pretrained: False starts from random weights and needs neither.
+
+    Raises:
+        KoaError: the file is missing or isn't an Xception, or the download failed.
+    """
+    if not pretrained:
+        return timm.create_model(ARCHITECTURE, num_classes=NUM_GRADES, drop_rate=drop_rate)
+    overlay = None
+    if weights is not None:
+        if not Path(weights).is_file():
+            raise KoaError(f"no ImageNet weights at {weights}; give the path of a safetensors file.")
+        overlay = {"file": str(weights)}
+    try:
+        return timm.create_model(
+            ARCHITECTURE, pretrained=True, num_classes=NUM_GRADES, drop_rate=drop_rate, pretrained_cfg_overlay=overlay
+        )
+    except Exception as error:
+        if weights is not None:
+            raise KoaError(f"{weights} doesn't hold the weights of timm's {ARCHITECTURE} ({error}).") from error
+        raise KoaError(
+            "the ImageNet weights can't be downloaded; connect to the internet once, or give a local copy with "
+            "--pretrained-weights PATH (or the environment variable KOA_WEIGHTS)."
+        ) from error
+
+
+def estimate_batch_norm_statistics(model: nn.Module, images: torch.Tensor) -> None:
+    """Set every running mean and variance to those of one batch, float32 (batch, 3, height, width).
+
+    A randomly initialised network needs this before its trunk is frozen: with the default statistics (mean 0,
+    variance 1) the activations grow from block to block.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    model.train()
+    with torch.no_grad():
+        model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
+
+
+def fingerprint(model: nn.Module, before: str | None = None) -> str:
+    """sha256 over names, shapes and values of all parameters and buffers in front of step `before` (None: all)."""
+    kept = STEPS if before is None else STEPS[: STEPS.index(before)]
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.split(".")[0] in kept:
+            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save(model: nn.Module, folder: str | os.PathLike, image_size: int) -> None:
+    """Write config.json and model.safetensors: loadable by this project, by timm and by transformers."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "architecture": ARCHITECTURE,
+        "num_classes": NUM_GRADES,
+        "num_features": model.num_features,
+        "global_pool": "avg",
+        "label_names": list(GRADE_NAMES),
+        # No `model_args.num_classes`: with it transformers' AutoModelForImageClassification raises a TypeError.
+        "pretrained_cfg": {
+            "architecture": ARCHITECTURE,
+            "tag": "kl",
+            "custom_load": False,
+            **Preprocessing(image_size).pretrained_cfg(),
+            "num_classes": NUM_GRADES,
+            "pool_size": [10, 10],
+            "first_conv": "conv1",
+            "classifier": "fc",
+            "license": "apache-2.0",
+        },
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    partial = folder / f".{WEIGHTS_FILE}.partial"
+    save_file(tensors, partial, metadata={"format": "pt"})
+    partial.replace(folder / WEIGHTS_FILE)
+    partial = folder / f".{CONFIG_FILE}.partial"
+    partial.write_text(json.dumps(config, indent=2) + "\n")
+    partial.replace(folder / CONFIG_FILE)
+
+
+def load(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
+    """Read a model folder: the network in evaluation mode, float32, and the preprocessing it was trained with.
+
+    Raises:
+        KoaError: the folder isn't one of ours, or is damaged.
+    """
+    folder = Path(folder)
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise KoaError(f"{folder} is not a model folder: it has no {file}.")
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text())
+        architecture, size = config["architecture"], config["pretrained_cfg"]["input_size"][-1]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise KoaError(f"{folder / CONFIG_FILE} is damaged or not a timm config; get the model again.") from error
+    if architecture != ARCHITECTURE or config.get("num_classes") != NUM_GRADES:
+        raise KoaError(
+            f"{folder} holds a {architecture} with {config.get('num_classes')} classes; "
+            f"this project grades with a {ARCHITECTURE} of {NUM_GRADES}."
+        )
+    model = timm.create_model(ARCHITECTURE, num_classes=NUM_GRADES)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (SafetensorError, RuntimeError) as error:
+        raise KoaError(f"{folder / WEIGHTS_FILE} is damaged or of another network; get the model again.") from error
+    return model.float().eval(), Preprocessing(size)
