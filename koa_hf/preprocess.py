@@ -45,6 +45,7 @@ class Preprocessing:
 
 
 def normalise(grey: torch.Tensor) -> torch.Tensor:
-    """uint8 (..., height, width) -> float32 (..., 3, height, width), values -1 to 1."""
-    scaled = (grey.float().div(255) - MEAN) / STD
+    """Grey (..., height, width), uint8 or float 0 to 1 -> float32 (..., 3, height, width), values -1 to 1."""
+    grey = grey.float().div(255) if grey.dtype == torch.uint8 else grey.float()
+    scaled = (grey - MEAN) / STD
     return scaled.unsqueeze(-3).expand(*grey.shape[:-2], 3, *grey.shape[-2:])

@@ -4,6 +4,7 @@ The network is `legacy_xception` of timm (Chollet 2017, https://arxiv.org/abs/16
 and one linear layer.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
@@ -74,6 +76,30 @@ class Tail(nn.Module):
             else:
                 activation = getattr(self, step)(activation)
         return activation
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """A copy of a model in which each normalisation is folded into the convolution before it.
+
+    For frozen layers only: in evaluation mode it computes the same function (to rounding), in two thirds of the time.
+    """
+    copied = copy.deepcopy(model).eval()
+    for block in [getattr(copied, name) for name in BLOCKS]:
+        for i, layer in enumerate(block.rep):
+            if isinstance(layer, nn.BatchNorm2d):
+                separable = block.rep[i - 1]
+                separable.pointwise = fuse_conv_bn_eval(separable.pointwise, layer)
+                block.rep[i] = nn.Identity()
+        if block.skip is not None:
+            block.skip, block.skipbn = fuse_conv_bn_eval(block.skip, block.skipbn), nn.Identity()
+    for i in (1, 2):
+        setattr(copied, f"conv{i}", fuse_conv_bn_eval(getattr(copied, f"conv{i}"), getattr(copied, f"bn{i}")))
+        setattr(copied, f"bn{i}", nn.Identity())
+    for i in (3, 4):
+        separable = getattr(copied, f"conv{i}")
+        separable.pointwise = fuse_conv_bn_eval(separable.pointwise, getattr(copied, f"bn{i}"))
+        setattr(copied, f"bn{i}", nn.Identity())
+    return copied.requires_grad_(False)
 
 
 def run_steps(model: nn.Module, activation: torch.Tensor, first: str, before: str) -> torch.Tensor:
@@ -164,8 +190,12 @@ def fingerprint(model: nn.Module, before: str | None = None) -> str:
     return digest.hexdigest()
 
 
-def save(model: nn.Module, folder: str | os.PathLike, image_size: int) -> None:
-    """Write config.json and model.safetensors: loadable by this project, by timm and by transformers."""
+def save(model: nn.Module, folder: str | os.PathLike, image_size: int, note: str = "") -> None:
+    """Write config.json and model.safetensors: loadable by this project, by timm and by transformers.
+
+    Args:
+        note: a sentence that every user of the model has to see, kept under `koa_note`.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -174,6 +204,7 @@ def save(model: nn.Module, folder: str | os.PathLike, image_size: int) -> None:
         "num_features": model.num_features,
         "global_pool": "avg",
         "label_names": list(GRADE_NAMES),
+        **({"koa_note": note} if note else {}),
         # No `model_args.num_classes`: with it transformers' AutoModelForImageClassification raises a TypeError.
         "pretrained_cfg": {
             "architecture": ARCHITECTURE,
@@ -187,10 +218,7 @@ def save(model: nn.Module, folder: str | os.PathLike, image_size: int) -> None:
             "license": "apache-2.0",
         },
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    partial = folder / f".{WEIGHTS_FILE}.partial"
-    save_file(tensors, partial, metadata={"format": "pt"})
-    partial.replace(folder / WEIGHTS_FILE)
+    save_weights(model, folder / WEIGHTS_FILE)
     partial = folder / f".{CONFIG_FILE}.partial"
     partial.write_text(json.dumps(config, indent=2) + "\n")
     partial.replace(folder / CONFIG_FILE)
@@ -217,8 +245,28 @@ def load(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
             f"this project grades with a {ARCHITECTURE} of {NUM_GRADES}."
         )
     model = timm.create_model(ARCHITECTURE, num_classes=NUM_GRADES)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except (SafetensorError, RuntimeError) as error:
-        raise KoaError(f"{folder / WEIGHTS_FILE} is damaged or of another network; get the model again.") from error
+    load_weights(model, folder / WEIGHTS_FILE)
     return model.float().eval(), Preprocessing(size)
+
+
+def save_weights(model: nn.Module, path: str | os.PathLike) -> None:
+    """Write all parameters and buffers as safetensors; the file appears whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    save_file(tensors, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)  # safetensors makes files that only their owner can read
+    partial.replace(path)
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
+    """Read what `save_weights` wrote into a model, in place.
+
+    Raises:
+        KoaError: the file is damaged or of another network.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise KoaError(f"{path} is damaged or of another network; get the model again.") from error

@@ -1,0 +1,299 @@
+"""The Grader: a model folder or Hub id on one side, X-rays in and gradings out on the other.
+
+    from koa_hf import Grader
+
+    grader = Grader.from_pretrained("models/koa-xception")
+    grading = grader.grade("knee.png")
+    print(grading.grade, grading.name, grading.probabilities)
+
+A folder and a Hub repository hold the same files, and everything here takes either.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from koa_hf import heatmap, radiograph, xception
+from koa_hf.errors import KoaError
+from koa_hf.grades import GRADE_NAMES, NUM_GRADES
+from koa_hf.precision import PRECISIONS, choose_precision
+from koa_hf.preprocess import Preprocessing
+from koa_hf.radiograph import ImageSource
+
+DEFAULT_MODELS = ("models/koa-xception", "runs/phantom")
+"""Where a model is looked for when none is named, relative to the repository: the bundled one, then the one that
+`make demo` trains on drawn knees."""
+
+_AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_HUB_FILES = ("*.json", "*.safetensors", "*.yaml", "README.md")
+
+
+@dataclass(frozen=True)
+class Grading:
+    """What the network says about one X-ray.
+
+    `probabilities` are five floats, KL 0 to 4, that sum to 1; `grade` is the most probable; `expected_grade` is their
+    mean on the 0 to 4 scale. `heatmap` is float32 (5, height, width): what each cell of the final feature map
+    contributed to each grade's logit (see `koa_hf.heatmap`). `revision` is the Hub commit, or the beginning of the
+    sha256 of a local folder's weights. `seconds` runs from file to result, a batch's time shared equally.
+    """
+
+    source: str
+    grade: int
+    name: str
+    probabilities: tuple[float, ...]
+    expected_grade: float
+    model: str
+    revision: str
+    seconds: float = field(compare=False)
+    heatmap: np.ndarray = field(compare=False, repr=False)
+
+    def to_dict(self) -> dict:
+        """Everything but the heat map, in types that JSON has."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "heatmap"}
+        return values | {"probabilities": list(self.probabilities)}
+
+    @property
+    def certainty(self) -> str:
+        """One phrase on how far ahead of the others the grade is, e.g. `Leans to KL 2 (58%); KL 1 is next (22%)`."""
+        runner_up = max((g for g in range(NUM_GRADES) if g != self.grade), key=self.probabilities.__getitem__)
+        first, second = self.probabilities[self.grade], self.probabilities[runner_up]
+        if first >= 0.9:
+            return f"Clearly KL {self.grade} to the model ({percent(first)})"
+        following = f"KL {runner_up} is next ({percent(second)})"
+        if first >= 0.7:
+            return f"Fairly sure of KL {self.grade} ({percent(first)}); {following}"
+        if first >= 0.5 or first - second >= 0.2:
+            return f"Leans to KL {self.grade} ({percent(first)}); {following}"
+        low, high = sorted((self.grade, runner_up))
+        return f"Unsure, chiefly between KL {low} ({percent(self.probabilities[low])}) and KL {high} " + (
+            f"({percent(self.probabilities[high])})"
+        )
+
+
+def percent(probability: float) -> str:
+    """A probability for people: `58%`, and never a flat 0 or 100% that isn't one."""
+    if 0 < probability < 0.005:
+        return "<1%"
+    if 0.995 <= probability < 1:
+        return ">99%"
+    return f"{probability * 100:.0f}%"
+
+
+class Grader:
+    """Grades X-rays with one model. Safe to call from several threads.
+
+    Attributes:
+        model_id: the folder or Hub id it came from.
+        revision: Hub commit, or the first 12 hexadecimal digits of the weights' sha256.
+        note: what the model's maker wants every user to read (`koa_note` in config.json); may be empty.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        model_id: str = "unnamed",
+        revision: str = "unknown",
+        note: str = "",
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+    ):
+        self.device = _device(device)
+        if precision not in PRECISIONS:
+            raise KoaError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        self.autocast_dtype = _AUTOCAST_DTYPES[choose_precision(precision, self.device)]
+        # Convolutions run fastest on channels-last tensors, on CPUs as on tensor cores.
+        self.model = model.to(self.device, memory_format=torch.channels_last).eval()
+        self.preprocessing = preprocessing
+        self.model_id = model_id
+        self.revision = revision
+        self.note = note
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike,
+        revision: str | None = None,
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+    ) -> "Grader":
+        """Load a model folder or a Hub repository in the same layout.
+
+        Args:
+            model: a folder, or a Hub id such as `user/koa-xception`; a folder of that name wins.
+            revision: branch, tag or commit on the Hub.
+            device: `cpu`, `cuda`, ...; by default a GPU where there is one.
+            precision: one of `koa_hf.precision.PRECISIONS`. `fp32` agrees with timm and transformers; `bf16` is about
+                twice as fast on CPUs that have it and moves probabilities by a percent or two; `auto` chooses.
+
+        Raises:
+            KoaError: no such model, not one of ours, damaged, or the Hub can't be reached or says no.
+        """
+        is_local = Path(model).is_dir()
+        if is_local and revision is not None:
+            raise KoaError(f"{model} is a local folder, and revisions exist on the Hub only; leave revision out.")
+        folder = Path(model) if is_local else _download(str(model), revision)
+        network, preprocessing = xception.load(folder)
+        return cls(
+            network,
+            preprocessing,
+            model_id=str(model),
+            # The Hub's cache names a snapshot's folder by its commit.
+            revision=_sha256(folder / xception.WEIGHTS_FILE)[:12] if is_local else folder.name,
+            note=_note(folder),
+            device=device,
+            precision=precision,
+        )
+
+    def grade(self, source: ImageSource, name: str | None = None) -> Grading:
+        """Grade one X-ray: anything `koa_hf.radiograph.read` takes, called `name` in the result.
+
+        Raises:
+            KoaError: the X-ray can't be read.
+        """
+        start = time.perf_counter()
+        return self._grade([radiograph.read(source, name)], start)[0]
+
+    def grade_batch(self, sources: Iterable[ImageSource]) -> list[Grading]:
+        """Grade several X-rays in one forward pass; the results are in the order of `sources`.
+
+        Raises:
+            KoaError: one of them can't be read; the message names it.
+        """
+        start = time.perf_counter()
+        return self._grade([radiograph.read(source) for source in sources], start)
+
+    def _grade(self, radiographs: Sequence[radiograph.Radiograph], start: float) -> list[Grading]:
+        if not radiographs:
+            return []
+        images = torch.stack([self.preprocessing(one) for one in radiographs])
+        logits, maps = self.logits_and_maps(images)
+        probabilities = logits.double().softmax(1)  # float64, so that five of them sum to 1 in any arithmetic
+        seconds = (time.perf_counter() - start) / len(radiographs)
+        gradings = []
+        for one, p, contributions in zip(radiographs, probabilities.tolist(), maps.numpy(), strict=True):
+            grade = int(np.argmax(p))
+            gradings.append(
+                Grading(
+                    source=one.name,
+                    grade=grade,
+                    name=GRADE_NAMES[grade],
+                    probabilities=tuple(p),
+                    expected_grade=sum(g * value for g, value in enumerate(p)),
+                    model=self.model_id,
+                    revision=self.revision,
+                    seconds=seconds,
+                    heatmap=contributions,
+                )
+            )
+        return gradings
+
+    @torch.inference_mode()
+    def logits_and_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One forward pass.
+
+        Args:
+            images: float32 (batch, 3, size, size), values -1 to 1, as `preprocess` makes them.
+
+        Returns:
+            logits float32 (batch, 5) and class activation maps float32 (batch, 5, height, width), on the CPU.
+        """
+        images = images.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            features = self.model.forward_features(images)
+        # The head stays in float32: it costs nothing there, and the maps then add up to exactly these logits.
+        features = features.float()
+        logits = self.model.forward_head(features)
+        return logits.cpu(), heatmap.class_activation_map(features, self.model.fc).cpu()
+
+
+def default_model() -> str:
+    """The model to use when none is named: the environment variable KOA_MODEL, else the first of `DEFAULT_MODELS`.
+
+    Raises:
+        KoaError: there is none.
+    """
+    if named := os.environ.get("KOA_MODEL"):
+        return named
+    repository = Path(__file__).resolve().parent.parent
+    for relative in DEFAULT_MODELS:
+        if (repository / relative / xception.CONFIG_FILE).is_file():
+            # As short as it can be said from here; it is shown to people.
+            folder = repository / relative
+            return relative if Path(relative).resolve() == folder else str(folder)
+    raise KoaError("there is no model here yet; run `make demo`, or give a folder or Hub id with --model.")
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise KoaError(f"there is no device {str(device)!r} here; leave device out, or give cpu.") from error
+    return device
+
+
+def _note(folder: Path) -> str:
+    # `xception.load` has read this file before, so it is JSON.
+    note = json.loads((folder / xception.CONFIG_FILE).read_text()).get("koa_note", "")
+    return note if isinstance(note, str) else ""
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _download(model_id: str, revision: str | None) -> Path:
+    # Imported here because a local folder shouldn't pay for it, nor need it.
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        huggingface_hub.utils.validate_repo_id(model_id)
+    except errors.HFValidationError as error:
+        raise KoaError(f"{model_id} is neither a folder that exists nor a Hub id like user/model.") from error
+    try:
+        folder = Path(huggingface_hub.snapshot_download(model_id, revision=revision, allow_patterns=list(_HUB_FILES)))
+    except errors.GatedRepoError as error:
+        raise KoaError(
+            f"{model_id} is gated on the Hub: ask for access on its page, then run `hf auth login`."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise KoaError(
+            f"{model_id} has no revision {revision!r} on the Hub; check the branch, tag or commit."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise KoaError(
+            f"{model_id} is neither a folder here nor a model on the Hub that you may see; check the name, "
+            "or run `hf auth login` if it is private."
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise KoaError(
+            f"{model_id} is not a folder here, and the Hub can't be reached to download it; "
+            "check the name, connect to the internet, or give a local folder."
+        ) from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise KoaError(f"the Hub refuses access to {model_id} (HTTP {status}); run `hf auth login`.") from error
+        raise KoaError(f"the Hub failed to deliver {model_id} (HTTP {status}); try again later.") from error
+    except Exception as error:  # a full disk, a proxy, a connection lost midway: the HTTP client has its own errors
+        raise KoaError(f"{model_id} can't be downloaded ({error}); try again, or give a local folder.") from error
+    for file in (xception.CONFIG_FILE, xception.WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise KoaError(f"{model_id} on the Hub is not a model that can be used here: it has no {file}.")
+    return folder

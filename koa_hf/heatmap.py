@@ -1,0 +1,75 @@
+"""Where in the X-ray a grade's evidence lies: the exact class activation map (Zhou et al. 2016, CVPR).
+
+The head is average pooling and one linear layer, so a logit is the mean, over the final feature map, of a linear
+function of each of its cells. That function's value in a cell is what the cell contributed: no approximation and no
+backward pass. (For such a head Grad-CAM gives the same map up to scale; a test compares.)
+"""
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+# Perceptually uniform, and rising in lightness all the way, so it also reads without colour vision.
+COLOUR_MAP = "inferno"
+
+
+def class_activation_map(features: torch.Tensor, fc: nn.Linear) -> torch.Tensor:
+    """What each cell of the final feature map contributes to each logit.
+
+    Args:
+        features: the network's last activation, float (batch, 2048, height, width).
+        fc: the linear layer behind the average pooling.
+
+    Returns:
+        float32 (batch, 5, height, width); its mean over height and width, plus `fc.bias`, is the logit.
+    """
+    return torch.einsum("bchw,gc->bghw", features.float(), fc.weight.float())
+
+
+def for_grade(contributions: np.ndarray, grade: int) -> np.ndarray:
+    """The evidence in favour of one grade, scaled to its own maximum.
+
+    Args:
+        contributions: float (5, height, width), one image's class activation map.
+        grade: KL 0 to 4.
+
+    Returns:
+        float32 (height, width), 0 (none, or evidence against) to 1; all 0 where nothing speaks for the grade.
+    """
+    evidence = np.maximum(contributions[grade], 0).astype(np.float32)
+    return evidence / (evidence.max() or np.float32(1))
+
+
+def upsample(evidence: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A map of one grade, enlarged smoothly to an image's size: float32 (height, width), 0 to 1."""
+    enlarged = Image.fromarray(evidence.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(enlarged), 0, 1)  # bicubic interpolation overshoots
+
+
+def colour(evidence: np.ndarray) -> np.ndarray:
+    """A map of one grade as a layer to lay over the X-ray: uint8 (height, width, 4).
+
+    The less evidence, the more transparent, so that the X-ray stays as it is where nothing was seen.
+    """
+    # The colour map's lowest fifth is black, which on bone would look like a shadow in the X-ray.
+    rgba = matplotlib.colormaps[COLOUR_MAP](0.2 + 0.8 * evidence)
+    rgba[..., 3] = evidence
+    return np.round(rgba * 255).astype(np.uint8)
+
+
+def overlay(pixels: np.ndarray, evidence: np.ndarray, opacity: float = 0.5) -> np.ndarray:
+    """The X-ray with the evidence for one grade painted over it.
+
+    Args:
+        pixels: uint8 (height, width).
+        evidence: what `for_grade` returns; any size, it is enlarged to the X-ray's.
+        opacity: 0 (the X-ray alone) to 1 (where evidence is greatest the X-ray is hidden).
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    layer = colour(upsample(evidence, *pixels.shape)).astype(np.float32)
+    alpha = opacity * layer[..., 3:] / 255
+    return np.round(pixels[..., None] * (1 - alpha) + layer[..., :3] * alpha).astype(np.uint8)

@@ -1,0 +1,26 @@
+"""Losses over KL logits. Each returns one value an image, so that the caller decides how to average."""
+
+import torch
+from torch.nn import functional
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
+    """Categorical cross-entropy: logits float (batch, 5), labels int64 (batch,) -> float32 (batch,), 0 and up."""
+    return functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=label_smoothing)
+
+
+def focal(logits: torch.Tensor, labels: torch.Tensor, alpha: float = 0.25, gamma: float = 2.0) -> torch.Tensor:
+    """Categorical focal cross-entropy as Keras defines it: alpha (1 - p)^gamma (-log p), p that of the true grade.
+
+    Lin et al. 2017, https://arxiv.org/abs/1708.02002; keras.losses.CategoricalFocalCrossentropy. `alpha` scales every
+    grade alike, so it acts as a factor on the learning rate (not with Adam) and on the printed loss.
+
+    Args:
+        logits: float (batch, 5).
+        labels: int64 (batch,).
+
+    Returns:
+        float32 (batch,), 0 and up.
+    """
+    log_p = functional.log_softmax(logits.float(), dim=1).gather(1, labels[:, None]).squeeze(1)
+    return alpha * (1 - log_p.exp()) ** gamma * -log_p

@@ -1,0 +1,171 @@
+"""What a grader's probabilities are worth, in one `evaluate.Metric` that needs no network.
+
+Three families stand beside each other, because KL grades are imbalanced and ordered:
+accuracy as everybody reports it; Keras' default precision, recall and AUC (micro, probability over 0.5), as the paper
+reports them; macro and ordinal figures, as the field compares systems.
+"""
+
+import datasets
+import evaluate
+import numpy as np
+from sklearn import metrics as sk
+
+from koa_hf.grades import GRADE_NAMES, NUM_GRADES
+
+GRADES = np.arange(NUM_GRADES)
+CALIBRATION_BINS = 15
+
+# Figures of `KneeGradeMetrics` that are one number, with the direction in which they improve.
+HIGHER_IS_BETTER = {
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "quadratic_weighted_kappa": True,
+    "mean_absolute_error": False,
+    "within_one_grade": True,
+    "macro_precision": True,
+    "macro_recall": True,
+    "macro_f1": True,
+    "macro_auc": True,
+    "keras_precision": True,
+    "keras_recall": True,
+    "keras_auc": True,
+    "cross_entropy": False,
+    "expected_calibration_error": False,
+}
+
+DESCRIPTION = """Agreement between predicted KL probabilities and KL grades.
+
+accuracy: share of images whose most probable grade is the reader's.
+balanced_accuracy (= macro_recall): mean over grades of the recall; a grade that no image has is left out.
+quadratic_weighted_kappa: Cohen 1968, weights (i-j)^2.
+mean_absolute_error, within_one_grade: of the most probable grade, in grades.
+macro_precision, macro_f1: mean over the grades; a grade never predicted counts as 0.
+macro_auc: mean over grades of the one-versus-rest area under the ROC curve.
+keras_precision, keras_recall: keras.metrics.Precision and Recall with defaults: a grade counts as predicted where its
+    probability is over 0.5; hits and misses are summed over all grades (micro).
+keras_auc: keras.metrics.AUC with defaults: one ROC over the flattened one-hot matrix (exact, not Keras' 200 bins).
+cross_entropy: mean of -log of the probability given to the reader's grade, in nats.
+expected_calibration_error: over 15 equal bins of the top probability (Guo et al. 2017).
+recall_by_grade: list of 5; null where no image has the grade.
+confusion_matrix: 5 by 5 counts, rows the reader's grade, columns the predicted one.
+"""
+
+
+class KneeGradeMetrics(evaluate.Metric):
+    """`compute(predictions=probabilities (n, 5), references=grades (n,))` -> dict of the figures in `DESCRIPTION`."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description=DESCRIPTION,
+            citation="",
+            inputs_description="predictions: n lists of 5 probabilities; references: n grades, 0 to 4",
+            features=datasets.Features(
+                {
+                    "predictions": datasets.Sequence(datasets.Value("float32"), length=NUM_GRADES),
+                    "references": datasets.Value("int64"),
+                }
+            ),
+        )
+
+    def _compute(self, predictions, references) -> dict:
+        return grade_metrics(np.asarray(predictions), np.asarray(references))
+
+
+def grade_metrics(probabilities: np.ndarray, grades: np.ndarray) -> dict:
+    """The figures of `DESCRIPTION` from probabilities float (n, 5), rows summing to 1, and grades int (n,).
+
+    A figure that is undefined for these images (an AUC where only one grade occurs) is None.
+    """
+    probabilities = np.asarray(probabilities, np.float64)
+    grades = np.asarray(grades)
+    predicted = probabilities.argmax(1)
+    one_hot = grades[:, None] == GRADES
+    claimed = probabilities > 0.5
+    hits = int((claimed & one_hot).sum())
+    confusion = sk.confusion_matrix(grades, predicted, labels=GRADES)
+    present = confusion.sum(1) > 0
+    recall = np.divide(confusion.diagonal(), confusion.sum(1), out=np.full(NUM_GRADES, np.nan), where=present)
+    precision, _, f1, _ = sk.precision_recall_fscore_support(grades, predicted, labels=GRADES, zero_division=0)
+    distance = np.abs(predicted - grades)
+    several = present.sum() > 1
+    macro_auc = np.mean([sk.roc_auc_score(one_hot[:, g], probabilities[:, g]) for g in GRADES[present]] or [np.nan])
+    return {
+        "images": len(grades),
+        "accuracy": float((distance == 0).mean()),
+        "balanced_accuracy": float(np.nanmean(recall)),
+        "quadratic_weighted_kappa": _quadratic_weighted_kappa(confusion),
+        "mean_absolute_error": float(distance.mean()),
+        "within_one_grade": float((distance <= 1).mean()),
+        "macro_precision": float(precision.mean()),
+        "macro_recall": float(np.nanmean(recall)),
+        "macro_f1": float(f1.mean()),
+        "macro_auc": float(macro_auc) if several else None,
+        "keras_precision": hits / int(claimed.sum()) if claimed.any() else 0.0,
+        "keras_recall": hits / len(grades),
+        "keras_auc": float(sk.roc_auc_score(one_hot.ravel(), probabilities.ravel())),
+        "cross_entropy": float(-np.log(probabilities[one_hot].clip(1e-12)).mean()),
+        "expected_calibration_error": expected_calibration_error(probabilities, grades),
+        "recall_by_grade": [None if np.isnan(r) else float(r) for r in recall],
+        "confusion_matrix": confusion.tolist(),
+    }
+
+
+def _quadratic_weighted_kappa(confusion: np.ndarray) -> float | None:
+    # From the matrix at hand; scikit-learn's cohen_kappa_score would build it again (the tests compare the two).
+    weights = (GRADES[:, None] - GRADES[None, :]) ** 2
+    by_chance = np.outer(confusion.sum(1), confusion.sum(0)) / confusion.sum()
+    expected = (weights * by_chance).sum()
+    return float(1 - (weights * confusion).sum() / expected) if expected else None
+
+
+def expected_calibration_error(probabilities: np.ndarray, grades: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+    """Mean gap between top probability and accuracy over equal-width bins, weighted by images; 0 to 1.
+
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599, equation 3.
+    """
+    top = probabilities.max(1)
+    correct = probabilities.argmax(1) == grades
+    which = np.minimum((top * bins).astype(int), bins - 1)
+    gaps = np.bincount(which, top - correct, minlength=bins)
+    return float(np.abs(gaps).sum() / len(grades))
+
+
+def bootstrap_intervals(
+    probabilities: np.ndarray, grades: np.ndarray, patients, repeats: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile intervals of every single-number figure, resampling patients (both knees together).
+
+    Args:
+        probabilities: float (n, 5).
+        grades: int (n,).
+        patients: n patient ids.
+        repeats: bootstrap samples.
+    """
+    _, patient = np.unique(np.asarray(patients), return_inverse=True)
+    order = np.argsort(patient, kind="stable")
+    images_of = np.split(order, np.cumsum(np.bincount(patient))[:-1])
+    random = np.random.default_rng(seed)
+    samples = []
+    for _ in range(repeats):
+        chosen = random.integers(0, len(images_of), len(images_of))
+        rows = np.concatenate([images_of[i] for i in chosen])
+        samples.append(grade_metrics(probabilities[rows], grades[rows]))
+    intervals = {}
+    for name in HIGHER_IS_BETTER:
+        values = [sample[name] for sample in samples if sample[name] is not None]
+        if values:
+            low, high = np.percentile(values, (2.5, 97.5))
+            intervals[name] = (float(low), float(high))
+    return intervals
+
+
+def table_rows(figures: dict, intervals: dict | None = None) -> list[tuple[str, str, str]]:
+    """(name, value, 95 % interval) for printing; recall by grade included."""
+    rows = []
+    for name in HIGHER_IS_BETTER:
+        value = figures[name]
+        between = "" if not intervals or name not in intervals else "{:.3f} to {:.3f}".format(*intervals[name])
+        rows.append((name.replace("_", " "), "undefined" if value is None else f"{value:.4f}", between))
+    for grade, recall in zip(GRADE_NAMES, figures["recall_by_grade"], strict=True):
+        rows.append((f"recall of {grade}", "no image" if recall is None else f"{recall:.4f}", ""))
+    return rows

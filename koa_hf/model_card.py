@@ -1,0 +1,184 @@
+"""The model card: generated from a run's own files, so that no figure in it is typed by hand.
+
+python -m koa_hf.model_card runs/paper          # writes runs/paper/README.md
+python -m koa_hf.model_card runs/paper --output model_card.md
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.files import write_text
+from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
+from koa_hf.metrics import table_rows
+
+HEADLINE = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "quadratic_weighted_kappa": "Quadratic weighted kappa",
+    "mean_absolute_error": "Mean absolute error (grades)",
+    "macro_f1": "Macro F1",
+    "macro_auc": "Macro one-vs-rest AUC",
+}
+
+BODY = """
+# {title}
+
+Grades the severity of knee osteoarthritis on a plain X-ray by the Kellgren-Lawrence (KL) scale, 0 to 4.
+{note}
+**{notice}**
+
+## What it is
+
+timm's Xception (`legacy_xception`) with a 5-way head, {image_size} px, greyscale X-ray squashed to a square and scaled
+to -1..1. {description}
+
+| KL | name | meaning |
+|---|---|---|
+{grades}
+
+## Load it
+
+```python
+from koa_hf import Grader                        # this project: grade, probabilities, heatmap
+
+print(Grader.from_pretrained("FOLDER_OR_HUB_ID").grade("knee.png"))
+```
+
+```python
+import timm                                      # stock timm ("local-dir:FOLDER" or "hf-hub:USER/NAME")
+
+model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+```
+
+```python
+from transformers import pipeline                # stock transformers
+
+print(pipeline("image-classification", model="FOLDER_OR_HUB_ID")("knee.png"))
+```
+
+## How it was measured
+
+{split} split, {images} knees; 95 % intervals by bootstrap over patients; grade = the most probable one.
+
+| figure | value | 95 % interval |
+|---|---|---|
+{figures}
+
+Confusion matrix (rows the reader's grade, columns the predicted one):
+
+| | {names} |
+|---|---|---|---|---|---|
+{confusion}
+
+`keras` figures are Keras' defaults (micro, probability over 0.5), as the paper that this work starts from reports them.
+
+## Training
+
+Data: Chen, Pingjun (2018), Knee Osteoarthritis Severity Grading Dataset, Mendeley Data, doi 10.17632/56rmx5bjcr.1,
+CC BY 4.0, derived from the Osteoarthritis Initiative; {train_images} training images. Start: ImageNet weights of Keras
+Applications (MIT), unless the recipe says random. {machine}. The recipe:
+
+```yaml
+{recipe}```
+
+## Intended use, and not
+
+For research on automatic grading, for teaching, and as a baseline. Not for diagnosis, treatment, triage or insurance.
+
+## Limits
+
+- KL 1 ("doubtful") is noisy by nature, and published recalls on it run from 0.02 to 0.45; radiologists differ too.
+- One cohort (OAI), one crop geometry (the joint centred, one knee an image), no demographics in the data: performance
+  on other hospitals, machines and people is unknown.
+- Photographic negatives (about 1.2 % of the release) and whole films are outside what it was trained for.
+- The probabilities are the network's own, not calibrated.
+"""
+
+
+def render(folder: Path) -> ModelCard:
+    """The card of a run folder, with the model-index that the Hub reads.
+
+    Raises:
+        KoaError: the folder isn't that of a finished run.
+    """
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        run = json.loads((folder / "run.json").read_text())
+        recipe_text = (folder / "recipe.yaml").read_text()
+    except (OSError, ValueError) as error:
+        raise KoaError(f"{folder} is not the folder of a finished run ({error}).") from error
+    recipe = yaml.safe_load(recipe_text)
+    figures, intervals = metrics["figures"], metrics["intervals_95_by_patient"]
+    on_phantoms = bool(recipe["note"])
+    name = f"koa-xception-{recipe['name']}"
+    data = ModelCardData(
+        license="apache-2.0",
+        library_name="timm",
+        pipeline_tag="image-classification",
+        tags=["timm", "transformers", "medical", "x-ray", "knee", "osteoarthritis", "kellgren-lawrence"],
+        model_name=name,
+        eval_results=[
+            EvalResult(
+                task_type="image-classification",
+                task_name="KL grading",
+                dataset_type="drawn-phantoms" if on_phantoms else "knee-kl-2018",
+                dataset_name="Drawn phantoms" if on_phantoms else "Knee Osteoarthritis Severity Grading Dataset (2018)",
+                dataset_split=metrics["split"],
+                metric_type=key,
+                metric_name=label,
+                metric_value=round(figures[key], 4),
+            )
+            for key, label in HEADLINE.items()
+            if figures[key] is not None
+        ],
+    )
+    confusion = [
+        f"| **{row_name}** | " + " | ".join(map(str, row)) + " |"
+        for row_name, row in zip(GRADE_NAMES, figures["confusion_matrix"], strict=True)
+    ]
+    machine = run["machine"]
+    body = BODY.format(
+        title=name,
+        note=f"\n**{recipe['note']}**\n" if recipe["note"] else "",
+        notice=RESEARCH_USE_NOTICE,
+        image_size=recipe["image_size"],
+        description=recipe["description"],
+        grades="\n".join(f"| {grade.value} | {grade.name} | {grade.definition} |" for grade in GRADES),
+        split=metrics["split"].capitalize(),
+        images=figures["images"],
+        figures="\n".join(f"| {' | '.join(row)} |" for row in table_rows(figures, intervals)),
+        names=" | ".join(GRADE_NAMES),
+        confusion="\n".join(confusion),
+        train_images=run["dataset"]["images"]["train"],
+        machine=f"Trained on {machine['device']} ({machine['processor']}), {machine['processes']} process(es), "
+        f"precision {machine['precision']}, in {run['seconds']['this_process'] / 60:.0f} minutes"
+        if "seconds" in run
+        else f"Trained on {machine['device']}",
+        recipe=recipe_text,
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
+
+
+def write(folder: Path, output: Path | None = None) -> None:
+    """Write the card of a run folder, by default as its README.md."""
+    write_text(output or folder / "README.md", str(render(folder)))
+
+
+@exit_2_on_bad_input
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a finished run's folder")
+    parser.add_argument("--output", type=Path, help="default: README.md in that folder")
+    args = parser.parse_args(argv)
+    write(args.folder, args.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

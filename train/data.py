@@ -1,0 +1,44 @@
+"""Data-set rows as what the network takes."""
+
+import torch
+from datasets import Dataset as HubDataset
+from datasets import DatasetDict, Image
+
+from koa_hf import radiograph
+from koa_hf.errors import KoaError
+from koa_hf.preprocess import Preprocessing
+
+
+class KneeImages(torch.utils.data.Dataset):
+    """One split: row i -> {"pixels": uint8 (size, size), "label": int, "row": i}.
+
+    Grey and not yet normalised: a third of the bytes to move, and what augmentation works on.
+    """
+
+    def __init__(self, split: HubDataset, preprocessing: Preprocessing):
+        self.split = split.cast_column("image", Image(decode=False))
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, row: int) -> dict:
+        example = self.split[row]
+        source = example["image"]["bytes"] or example["image"]["path"]
+        xray = radiograph.read(source, name=example.get("file_name"))
+        return {
+            "pixels": torch.from_numpy(self.preprocessing.to_uint8(xray)),
+            "label": example["label"],
+            "row": row,
+        }
+
+
+def choose_split(data: DatasetDict, split: str, source: str) -> HubDataset:
+    """One split of a data set.
+
+    Raises:
+        KoaError: it has no such split; the message names those that it has.
+    """
+    if split not in data:
+        raise KoaError(f"{source} has no {split} split; it has: {', '.join(data)}.")
+    return data[split]

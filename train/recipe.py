@@ -1,0 +1,140 @@
+"""A training recipe: a YAML file, checked on load. `train/recipes/` holds those that come with the project."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from koa_hf.errors import KoaError
+from koa_hf.metrics import HIGHER_IS_BETTER
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augmentation(Section):
+    """Random changes of the training images, each drawn uniformly and afresh for every image and epoch."""
+
+    flip: bool = False  # mirror left and right for half of the images: a left knee becomes a right one
+    rotation: float = Field(0.0, ge=0, le=180)  # degrees, either way
+    scale: float = Field(0.0, ge=0, lt=1)  # zoom, as a share, either way
+    shift: float = Field(0.0, ge=0, le=0.5)  # of the image's width and height, either way
+    brightness: float = Field(0.0, ge=0, le=1)  # added to grey values 0 to 1, either way
+    contrast: float = Field(0.0, ge=0, lt=1)  # factor around the image's mean grey, either way
+    gamma: float = Field(0.0, ge=0, lt=1)  # exponent 1 - gamma to 1 + gamma on grey values
+    inversion: float = Field(0.0, ge=0, le=1)  # share of images turned into photographic negatives
+
+    @property
+    def active(self) -> bool:
+        return any(value for _, value in self)
+
+
+class Stage(Section):
+    """One leg of the training: what is trained, towards what, how fast. Continues from the stage before it."""
+
+    name: str = Field(min_length=1)
+    train: Literal["head", "exit_flow", "last_20", "all"]  # see koa_hf.xception.TRAINABLE_PARTS
+    epochs: int = Field(ge=1)
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)  # cross-entropy only
+    focal_alpha: float = Field(0.25, gt=0)  # Keras' default
+    focal_gamma: float = Field(2.0, ge=0)  # Keras' default
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # sgd with Nesterov momentum 0.9
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = Field(0.0, ge=0, lt=1)  # share of the stage's steps in which the rate rises linearly from 0
+    batch_norm: Literal["frozen", "batch"] = "frozen"  # frozen: running statistics everywhere, as in evaluation
+
+
+class Recipe(Section):
+    """Everything that decides what a run learns. Where and how fast it runs is left to the command line."""
+
+    name: str = Field(min_length=1)
+    description: str = ""
+    note: str = ""  # carried into the model folder and shown wherever the model grades
+    image_size: int = Field(299, ge=71, le=1024)  # pixels; 71 is the least that Xception's pooling takes
+    weights: Literal["imagenet", "random"] = "imagenet"
+    drop_rate: float = Field(0.0, ge=0, lt=1)  # dropout in front of the head
+    batch_size: int = Field(32, ge=1)  # images an optimiser step, over all processes and accumulated parts
+    seed: int = 0
+    # The epoch of the last stage whose validation figure is best becomes the model; `last` takes the last one.
+    best_metric: Literal["last", "loss", *HIGHER_IS_BETTER] = "loss"
+    augmentation: Augmentation = Augmentation()
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def available() -> list[str]:
+    """Names of the recipes that come with the project."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load(name_or_path: str | os.PathLike, overrides: list[str] = ()) -> Recipe:
+    """Read a recipe by name or path, apply overrides such as `stages.1.lr=3e-5`, and check every key.
+
+    Raises:
+        KoaError: no such recipe, not YAML, or a key or value that isn't allowed (the message names key, value and
+            what is allowed).
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{name_or_path}.yaml"
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise KoaError(
+            f"no recipe {str(name_or_path)!r}; give the path of a YAML file or one of: {', '.join(available())}."
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise KoaError(f"{path} is not valid YAML ({' '.join(str(error).split())}).") from error
+    if not isinstance(values, dict):
+        raise KoaError(f"{path} doesn't hold a recipe: a mapping of keys to values is expected.")
+    for override in overrides:
+        _set(values, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise KoaError(f"{path}: {_first_problem(error)}") from error
+
+
+def _set(values: dict, override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not dotted:
+        raise KoaError(f"--set {override!r} is not of the form key=value, such as stages.1.lr=3e-5.")
+    *parents, last = (int(key) if key.isdigit() else key for key in dotted.split("."))
+    place = values
+    try:
+        for key in parents:
+            place = place.setdefault(key, {}) if isinstance(place, dict) else place[key]
+        if isinstance(place, list):
+            place[last]  # a stage that isn't there is a mistake, not a new stage
+        place[last] = yaml.safe_load(text)
+    except (IndexError, TypeError, AttributeError) as error:
+        raise KoaError(f"--set {override!r}: the recipe has no {dotted!r}.") from error
+    except yaml.YAMLError as error:
+        raise KoaError(f"--set {override!r}: the value is not valid YAML.") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section = Recipe
+        if problem["loc"][0] == "stages":
+            section = Stage
+        elif problem["loc"][0] == "augmentation":
+            section = Augmentation
+        return f"unknown key {key!r}; allowed here: {', '.join(section.model_fields)}."
+    if problem["type"] == "missing":
+        return f"the key {key!r} is missing."
+    return f"{key} is {problem['input']!r}, but {problem['msg'][0].lower()}{problem['msg'][1:]}."

@@ -1,0 +1,74 @@
+"""run.json: what somebody needs to repeat a run, or to doubt it."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from koa_hf.files import write_text
+
+PACKAGES = ("torch", "torchvision", "timm", "accelerate", "datasets", "transformers", "evaluate", "numpy", "pillow")
+
+
+def write(path: Path, accelerator: Accelerator, options: dict, fingerprints: dict, images: dict) -> None:
+    """The run's options, code, versions, data and machine. A resumed run keeps the record that it began with."""
+    if not accelerator.is_main_process:
+        return
+    earlier = json.loads(path.read_text()) if options["resume"] and path.exists() else {}
+    this = {
+        "command": " ".join(["accelerate launch", *sys.argv]),
+        "options": options,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_commit": git_commit(),
+        "dataset": {"fingerprints": fingerprints, "images": images},
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "machine": {
+            "device": accelerator.device.type,
+            "processor": processor(),
+            "processes": accelerator.num_processes,
+            "precision": accelerator.mixed_precision,
+        },
+    }
+    if earlier:
+        earlier.setdefault("resumed", []).append(this["started"])
+        this = earlier
+    write_text(path, json.dumps(this, indent=2) + "\n")
+
+
+def finish(path: Path, seconds: dict) -> None:
+    """Add how long it took."""
+    finished = {**json.loads(path.read_text()), "seconds": seconds}
+    write_text(path, json.dumps(finished, indent=2) + "\n")
+
+
+def git_commit() -> str | None:
+    """The checkout's commit, with `-dirty` where files differ from it; None outside a checkout."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def processor() -> str:
+    """The CPU's own name and the number of cores that this process may use."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
