@@ -426,7 +426,6 @@ CSS = """
 #koa-evidence > .hint { margin: 0; }
 #koa-clear { border: 1px solid var(--koa-line); align-self: flex-start; flex-grow: 0; width: auto; min-width: 120px; }
 @media (max-width: 640px) {
-  .main.fillable { padding: 12px !important; }
   #koa-grade .wrap { gap: 5px; }
   #koa-grade label { padding: 6px 9px; }
   .card { padding: 16px; }
@@ -438,6 +437,10 @@ CSS = """
 }
 @media (prefers-reduced-motion: reduce) { .gradio-container * { transition: none !important; animation: none !important; } }
 """  # noqa: E501
+
+
+# Gradio confines its `css` to the inside of the page; the margins around it are set from the head.
+HEAD = "<style>@media (max-width: 640px) { .gradio-container .main { padding: 12px !important; } }</style>"
 
 
 def css(examples: list[tuple[str, Radiograph]]) -> str:
@@ -479,6 +482,7 @@ def main(arguments: list[str] | None = None) -> int:
                 share=options.share,
                 theme=THEME,
                 css=css(examples),
+                head=HEAD,
                 footer_links=[],
                 ssr_mode=False,
                 max_file_size="200mb",

@@ -782,9 +782,9 @@ def print_report(report: Report) -> None:
     """Print a report for a person: a table, then notes and problems."""
     console = Console()
     console.print(report.source, style="bold", markup=False, soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, show_edge=False, pad_edge=False)
     table.add_column("split", no_wrap=True)
-    for heading in (*(f"KL {grade.value}" for grade in GRADES), "images", "released", "patients", "negatives"):
+    for heading in (*(f"KL {grade.value}" for grade in GRADES), "images", "release", "patients", "negative"):
         table.add_column(heading, justify="right", no_wrap=True)
     for split, counts in report.counts.items():
         released = sum(RELEASED_COUNTS.get(split, ()))

@@ -2,8 +2,8 @@
 
 About 1.2 % of the public release are negatives. Nothing in a PNG says so, so it is read off the pixels: the image
 is compared with a coarse drawing of where bone, joint space and soft tissue lie in an anteroposterior knee.
-Ranks are compared instead of grey levels, so that exposure, windowing, a glaring screw or a black collimation
-border can't outvote the anatomy.
+Ranks are compared instead of grey levels, so that exposure, windowing or a glaring screw can't outvote the anatomy.
+A border of one grey level (collimation, padding) says nothing about polarity and is cut off first.
 """
 
 import numpy as np
@@ -27,6 +27,7 @@ _ANATOMY = (
     "  .+######+.  ",
     "  ..######..  ",
 )
+_FLAT = 0.02  # a row or column whose grey levels span less of the image's own range shows nothing
 _BRIGHTNESS = {" ": 0.0, ".": 1.0, "+": 2.0, "#": 3.0}
 
 
@@ -38,13 +39,24 @@ def polarity(pixels: np.ndarray) -> float:
             result as it is; inverting them changes its sign.
     """
     side = len(_ANATOMY)
-    small = Image.fromarray(pixels).convert("F").resize((side, side), Image.Resampling.BOX)
+    small = Image.fromarray(_without_border(pixels)).convert("F").resize((side, side), Image.Resampling.BOX)
     return float(np.mean(_standard_ranks(np.asarray(small)) * _standard_ranks(_TEMPLATE)))
 
 
 def is_negative(pixels: np.ndarray) -> bool:
     """Whether the X-ray (uint8, height x width) is a photographic negative. A blank image is not."""
     return polarity(pixels) < 0
+
+
+def _without_border(pixels: np.ndarray) -> np.ndarray:
+    """The image without the rows and columns at its edges that are of one grey level."""
+    flat = _FLAT * np.ptp(pixels)
+    rows = np.flatnonzero(np.ptp(pixels, axis=1) > flat)
+    if not rows.size:
+        return pixels
+    pixels = pixels[rows[0] : rows[-1] + 1]
+    columns = np.flatnonzero(np.ptp(pixels, axis=0) > flat)
+    return np.ascontiguousarray(pixels[:, columns[0] : columns[-1] + 1]) if columns.size else pixels
 
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray:

@@ -41,10 +41,10 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
             PNG and TIFF, floats) is scaled so that its own minimum is black and its maximum white, because
             nothing in such a file says how many of its bits are used.
         name: what to call it in messages; by default the file's name.
-        max_pixels: larger images are refused before they are decoded.
+        max_pixels: larger images are refused before they are decoded (Pillow's own limit, about 179 million, stays).
 
     Raises:
-        KoaError: not an image, truncated, too large, or without any contrast to scale.
+        KoaError: not an image, truncated, too large, or without any finite value.
     """
     if isinstance(source, Radiograph):
         return source
@@ -52,7 +52,10 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
         return Radiograph(_grey_from_array(source, name or "array", max_pixels), name or "array")
     if isinstance(source, Image.Image):
         name = name or (Path(source.filename).name if getattr(source, "filename", "") else "image")
-        return Radiograph(_grey_from_image(source, name, max_pixels), name)
+        try:
+            return Radiograph(_grey_from_image(source, name, max_pixels), name)
+        except (OSError, SyntaxError, ValueError) as error:  # opened lazily, and damaged further on
+            raise KoaError(_damaged(name, error)) from error
     if isinstance(source, (bytes, bytearray, memoryview)):
         name = name or "uploaded file"
         opened = io.BytesIO(source)
@@ -82,7 +85,11 @@ def _decode(opened: io.BytesIO, name: str, max_pixels: int) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise KoaError(_too_large(name, max_pixels)) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise KoaError(f"{name} is damaged or cut short ({error}); export or download it again.") from error
+        raise KoaError(_damaged(name, error)) from error
+
+
+def _damaged(name: str, error: Exception) -> str:
+    return f"{name} is damaged or cut short ({error}); export or download it again."
 
 
 def _too_large(name: str, max_pixels: int) -> str:

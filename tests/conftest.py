@@ -5,7 +5,12 @@
 import atexit
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 # The Hugging Face libraries read these when they are imported, so they are set before any such import below.
@@ -17,8 +22,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import pytest
+import torch
+from PIL import Image
 
-from koa_hf import dataset, phantom
+from koa_hf import dataset, phantom, xception
+from koa_hf.preprocess import Preprocessing
+from koa_hf.radiograph import Radiograph
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 PATIENTS = {"train": 20, "val": 8, "test": 8}
 """Patients of the phantom release; two knees each."""
@@ -43,3 +54,51 @@ def real_data() -> Path:
     if not (folder := os.environ.get("KOA_DATA")):
         pytest.skip("KOA_DATA does not name the folder of the public release (the one that holds train and val)")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def knee_png(tmp_path_factory) -> Path:
+    """A drawn knee as a file."""
+    path = tmp_path_factory.mktemp("knee") / "knee.png"
+    Image.fromarray(phantom.draw(3, seed=1)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    """A model folder with random weights, for 128-pixel images: its grades mean nothing, but they differ."""
+    torch.manual_seed(0)
+    model = xception.build(pretrained=False)
+    preprocess = Preprocessing(image_size=128)
+    knees = [preprocess(Radiograph(phantom.draw(grade, seed=1), "drawn knee")) for grade in range(5)]
+    xception.estimate_batch_norm_statistics(model, torch.stack(knees))
+    torch.nn.init.normal_(model.fc.weight, std=0.1)
+    folder = tmp_path_factory.mktemp("model") / "koa-random"
+    xception.save(model, folder, image_size=128)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_url(model_folder) -> str:
+    """The address of `python app.py`, running with `model_folder`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/"
+    command = [sys.executable, "app.py", "--model", str(model_folder), "--port", str(port)]
+    server = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(url, timeout=5).close()
+                break
+            except OSError:
+                if server.poll() is not None:
+                    pytest.fail(f"app.py ended with exit code {server.returncode}:\n{server.stdout.read()}")
+                time.sleep(0.25)
+        else:
+            pytest.fail("app.py didn't answer within a minute")
+        yield url
+    finally:
+        server.terminate()
+        server.communicate(timeout=20)

@@ -208,14 +208,19 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
                         raise SystemExit(143)
             bar.close()
 
+            trained = time.perf_counter()
             logits, labels = predict(accelerator, tail, loaders["validation"], input_of, "validation")
+            seconds = {
+                "train": round(progress.seconds + trained - epoch_began, 2),
+                "validation": round(time.perf_counter() - trained, 2),
+            }
             row = {
                 "stage": stage.name,
                 "epoch": progress.epoch + 1,
                 "train": epoch_figures(progress.seen),
                 "validation": figures_of(criterion(logits, labels), logits, labels),
                 "lr": schedule.get_last_lr()[0],
-                "seconds": round(progress.seconds + time.perf_counter() - epoch_began, 2),
+                "seconds": seconds,
             }
             progress.history.append(row)
             accelerator.print(one_line(row))
@@ -250,7 +255,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         write_evaluation(evaluation, out, model_name=plan.name, dataset_name=args.dataset)
         seconds = {
             "trunk_cache": round(cache.seconds, 1) if cache else None,
-            "epochs": round(sum(row["seconds"] for row in progress.history), 1),
+            "epochs": round(sum(sum(row["seconds"].values()) for row in progress.history), 1),
             "this_process": round(time.perf_counter() - began, 1),
         }
         record.finish(out / "run.json", seconds)
@@ -357,7 +362,7 @@ def one_line(row: dict) -> str:
     return (
         f"{row['stage']} {row['epoch']}: {paper} | val loss {validation['loss']:.4f} acc {validation['accuracy']:.4f} "
         f"qwk {float('nan') if kappa is None else kappa:.4f} mae {validation['mean_absolute_error']:.4f} "
-        f"bal {validation['balanced_accuracy']:.4f} | {row['seconds']:.0f} s"
+        f"bal {validation['balanced_accuracy']:.4f} | {sum(row['seconds'].values()):.0f} s"
     )
 
 

@@ -1,0 +1,78 @@
+import csv
+import json
+import shutil
+
+import pytest
+
+from koa_hf.grade import COLUMNS, main
+
+
+@pytest.fixture
+def xrays(knee_png, tmp_path):
+    """A folder with an X-ray, another in a folder below with [brackets] in its name, and a text file."""
+    folder = tmp_path / "xrays"
+    (folder / "below").mkdir(parents=True)
+    shutil.copy(knee_png, folder / "a.png")
+    shutil.copy(knee_png, folder / "below" / "[red]b.PNG")
+    (folder / "notes.txt").write_text("not an X-ray")
+    return folder
+
+
+def test_a_folder_is_searched_all_the_way_down_and_every_x_ray_gets_a_row(xrays, model_folder, tmp_path):
+    table = tmp_path / "grades.csv"
+    assert main([str(xrays), "--model", str(model_folder), "--csv", str(table)]) == 0
+    with table.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert tuple(rows[0]) == COLUMNS
+    assert [row["file"] for row in rows] == [str(xrays / "a.png"), str(xrays / "below" / "[red]b.PNG")]
+    assert sum(float(rows[0][f"p{g}"]) for g in range(5)) == pytest.approx(1, abs=1e-5)
+    assert {key: rows[0][key] for key in COLUMNS[1:]} == {key: rows[1][key] for key in COLUMNS[1:]}
+
+
+def test_an_unreadable_file_is_named_at_the_end_and_stops_nothing(xrays, model_folder, tmp_path, capsys):
+    broken, missing, table = xrays / "broken.png", xrays / "missing.png", tmp_path / "grades.csv"
+    broken.write_bytes(b"\x89PNG\r\n")
+    assert main([str(xrays), str(missing), "--model", str(model_folder), "--csv", str(table)]) == 2
+    assert f"not graded: {broken} is not an image" in capsys.readouterr().err
+    with table.open(newline="") as opened:
+        rows = {row["file"]: row for row in csv.DictReader(opened)}
+    assert len(rows) == 4
+    assert "not an image" in rows[str(broken)]["error"]
+    assert "can't be read" in rows[str(missing)]["error"]
+    assert rows[str(xrays / "a.png")]["grade"]
+
+
+def test_json_on_stdout_is_one_object_a_file_and_nothing_else(xrays, model_folder, capsys):
+    assert main([str(xrays), "--model", str(model_folder), "--json"]) == 0
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [sorted(o) for o in objects] == [
+        ["expected_grade", "file", "grade", "model", "name", "probabilities", "revision", "seconds"]
+    ] * 2
+
+
+def test_results_are_shown_as_a_table_too(xrays, model_folder, capsys):
+    assert main([str(xrays / "below"), "--model", str(model_folder)]) == 0
+    printed = "".join(capsys.readouterr().out.split())
+    assert "KL" in printed
+    assert "%" in printed
+
+
+@pytest.mark.parametrize("argument", ["empty", "csv"])
+def test_bad_input_is_one_sentence_and_exit_code_2(argument, xrays, model_folder, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    arguments = {
+        "empty": [str(tmp_path / "empty"), "--model", str(model_folder)],
+        "csv": [str(xrays), "--model", str(model_folder), "--csv", str(tmp_path / "no" / "grades.csv")],
+    }[argument]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_a_run_that_fails_leaves_the_csv_of_the_last_one_alone(xrays, tmp_path):
+    table = tmp_path / "grades.csv"
+    table.write_text("kept")
+    assert main([str(xrays), "--model", str(tmp_path), "--csv", str(table)]) == 2
+    assert table.read_text() == "kept"
+    assert [path.name for path in tmp_path.glob(".*.partial")] == []

@@ -1,0 +1,18 @@
+import math
+
+import pytest
+import torch
+
+from koa_hf.losses import cross_entropy, focal
+
+
+def test_focal_loss_is_keras_categorical_focal_cross_entropy():
+    # alpha (1 - p)^gamma (-log p) by hand for p = 0.5 and p = 0.8
+    logits = torch.log(torch.tensor([[0.5, 0.5 - 3e-7, 1e-7, 1e-7, 1e-7], [0.05, 0.05, 0.05, 0.05, 0.8]]))
+    expected = [0.25 * 0.5**2 * -math.log(0.5), 0.25 * 0.2**2 * -math.log(0.8)]
+    assert focal(logits, torch.tensor([0, 4])).tolist() == pytest.approx(expected, rel=1e-4)
+
+
+def test_focal_loss_without_focus_is_scaled_cross_entropy():
+    logits, labels = torch.randn(8, 5), torch.arange(8) % 5
+    assert torch.allclose(focal(logits, labels, alpha=0.5, gamma=0), 0.5 * cross_entropy(logits, labels))

@@ -1,0 +1,57 @@
+import pytest
+
+from koa_hf.errors import KoaError
+from train import recipe
+
+
+@pytest.mark.parametrize("name", recipe.available())
+def test_every_recipe_that_comes_with_the_project_is_valid(name):
+    assert recipe.load(name).name == name
+
+
+def test_the_paper_recipe_is_the_papers():
+    paper = recipe.load("paper")
+    assert (paper.image_size, paper.weights, paper.augmentation.active) == (299, "imagenet", False)
+    baseline, fine_tuned = paper.stages
+    assert (baseline.train, baseline.loss, baseline.epochs) == ("head", "cross_entropy", 5)
+    assert (fine_tuned.train, fine_tuned.loss, fine_tuned.epochs) == ("last_20", "focal", 8)
+    assert (fine_tuned.focal_alpha, fine_tuned.focal_gamma) == (0.25, 2.0)
+
+
+def test_any_key_can_be_overridden():
+    changed = recipe.load("paper", ["stages.1.lr=3e-5", "seed=7", "augmentation.flip=true"])
+    assert (changed.stages[1].lr, changed.seed, changed.augmentation.flip) == (3e-5, 7, True)
+
+
+def test_a_written_recipe_reads_back_equal(tmp_path):
+    original = recipe.load("paper", ["stages.0.epochs=2"])
+    (tmp_path / "copy.yaml").write_text(original.to_yaml())
+    assert recipe.load(tmp_path / "copy.yaml") == original
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("stages.1.lr=-1", ["stages.1.lr", "-1", "greater than 0"]),
+        ("stages.0.train=heart", ["stages.0.train", "'heart'", "'last_20'"]),
+        ("stages.0.epoch=3", ["'stages.0.epoch'", "epochs"]),
+        ("image_size=20", ["image_size", "20", "71"]),
+        ("best_metric=f1", ["best_metric", "'f1'", "'quadratic_weighted_kappa'"]),
+        ("augmentation.mirror=true", ["'augmentation.mirror'", "flip"]),
+        ("stages.9.lr=1", ["stages.9.lr"]),
+        ("lr", ["key=value"]),
+    ],
+)
+def test_a_bad_key_or_value_is_named_with_what_is_allowed(override, says):
+    with pytest.raises(KoaError) as caught:
+        recipe.load("paper", [override])
+    for part in says:
+        assert part in str(caught.value)
+
+
+def test_an_unknown_recipe_names_those_there_are(tmp_path):
+    with pytest.raises(KoaError, match=r"no recipe 'papr'.*paper"):
+        recipe.load("papr")
+    (tmp_path / "broken.yaml").write_text("stages: [")
+    with pytest.raises(KoaError, match="not valid YAML"):
+        recipe.load(tmp_path / "broken.yaml")

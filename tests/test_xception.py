@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from koa_hf import xception
+from koa_hf.errors import KoaError
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = xception.build(pretrained=False)
+    xception.estimate_batch_norm_statistics(model, torch.randn(16, 3, 96, 96))
+    return model
+
+
+def trainable(network) -> int:
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def test_the_last_20_keras_layers_have_the_papers_parameter_count(network):
+    xception.select_trainable(network, "last_20")
+    assert trainable(network) == 7_336_621
+    xception.select_trainable(network, "all")
+    assert trainable(network) == 20_817_197
+    xception.select_trainable(network, "head")
+    assert trainable(network) == 5 * 2048 + 5
+
+
+@pytest.mark.parametrize("part", xception.TRAINABLE_PARTS)
+def test_no_trained_parameter_lies_in_front_of_its_cut(network, part):
+    xception.select_trainable(network, part)
+    tail = xception.Tail(network, xception.TRAINABLE_PARTS[part].cut)
+    assert trainable(tail) == trainable(network)
+
+
+@pytest.mark.parametrize("cut", ["conv1", "block11", "block12", "fc"])
+def test_folded_trunk_and_tail_together_are_the_network(network, cut):
+    images = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        at_cut = xception.run_steps(xception.folded(network), images, "conv1", cut)
+        assert torch.allclose(xception.Tail(network, cut).eval()(at_cut), network(images), atol=1e-4)
+
+
+def test_frozen_batch_normalisation_keeps_its_statistics_in_training(network):
+    xception.select_trainable(network, "last_20")
+    tail = xception.Tail(network, "block11")
+    before = network.bn4.running_mean.clone()
+    xception.train_mode(tail, "frozen")
+    tail(torch.randn(2, 728, 6, 6))
+    assert torch.equal(network.bn4.running_mean, before)
+    xception.train_mode(tail, "batch")
+    assert network.bn4.training
+    assert not network.block11.rep[2].training  # in the tail, but frozen
+
+
+def test_a_saved_model_loads_equal(network, tmp_path):
+    xception.save(network, tmp_path, image_size=96)
+    loaded, preprocessing = xception.load(tmp_path)
+    assert preprocessing.image_size == 96
+    assert xception.fingerprint(loaded) == xception.fingerprint(network)
+
+
+def test_a_folder_that_is_no_model_is_refused_in_one_sentence(network, tmp_path):
+    with pytest.raises(KoaError, match=r"not a model folder: it has no config\.json"):
+        xception.load(tmp_path)
+    xception.save(network, tmp_path, image_size=96)
+    weights = tmp_path / xception.WEIGHTS_FILE
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(KoaError, match="damaged"):
+        xception.load(tmp_path)
+
+
+def test_missing_imagenet_weights_are_named(tmp_path):
+    with pytest.raises(KoaError, match=r"no ImageNet weights at .*nowhere"):
+        xception.build(tmp_path / "nowhere.safetensors")
