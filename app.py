@@ -67,7 +67,7 @@ def build_demo(grader: Grader, examples: list[tuple[str, Radiograph]], drawn: bo
                     "8 or 16 bit. The file is deleted within two minutes; nothing is kept.</p>"
                 )
                 if examples:
-                    heading = "No X-ray at hand? Try a drawn knee" if drawn else "Examples"
+                    heading = "Or try a drawn knee" if drawn else "Examples"
                     aside = "<p>Drawings with a known grade, not X-rays of people.</p>" if drawn else ""
                     gr.HTML(f'<div class="hint"><h2>{heading}</h2>{aside}</div>')
                     with gr.Row(elem_id="koa-examples"):
@@ -429,7 +429,8 @@ CSS = """
   #koa-grade .wrap { gap: 5px; }
   #koa-grade label { padding: 6px 9px; }
   .card { padding: 16px; }
-  .card th { width: 118px; }
+  .card th { width: 126px; }
+  .card .percent { width: 50px; }
   .card .columns { grid-template-columns: 1fr; gap: 14px; }
   .card dl { grid-template-columns: 1fr; gap: 2px; }
   .card dd { margin-bottom: 8px; }
