@@ -489,7 +489,10 @@ def main(arguments: list[str] | None = None) -> int:
                 max_file_size="200mb",
             )
         except OSError as error:
-            raise KoaError(f"can't serve at {options.host}:{options.port} ({error}); give another --port.") from error
+            raise KoaError(
+                f"can't serve at {options.host}:{options.port}: the port is taken or the host isn't this machine's; "
+                "give another --port or --host."
+            ) from error
     return 0
 
 

@@ -70,6 +70,7 @@ def render(folder: Path) -> str:
     stage_1, stage_2 = history[: len(TABLE_I)], history[len(TABLE_I) :]
     best = min(stage_2, key=lambda row: row["validation"]["loss"])
     seconds, machine = run["seconds"], run["machine"]
+    figures = table_rows(metrics["figures"], metrics["intervals_95_by_patient"])
     parts = [
         epochs_table("Table I, stage 1: head only, cross-entropy", TABLE_I, stage_1),
         epochs_table("Table II, stage 2: last 20 Keras layers, focal loss", TABLE_II, stage_2),

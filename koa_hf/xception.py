@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from koa_hf.errors import KoaError
+from koa_hf.files import replacing, write_text
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
 from koa_hf.preprocess import Preprocessing
 
@@ -219,9 +220,7 @@ def save(model: nn.Module, folder: str | os.PathLike, image_size: int, note: str
         },
     }
     save_weights(model, folder / WEIGHTS_FILE)
-    partial = folder / f".{CONFIG_FILE}.partial"
-    partial.write_text(json.dumps(config, indent=2) + "\n")
-    partial.replace(folder / CONFIG_FILE)
+    write_text(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
 
 
 def load(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
@@ -252,12 +251,9 @@ def load(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
 def save_weights(model: nn.Module, path: str | os.PathLike) -> None:
     """Write all parameters and buffers as safetensors; the file appears whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, metadata={"format": "pt"})
-    partial.chmod(0o644)  # safetensors makes files that only their owner can read
-    partial.replace(path)
+    with replacing(Path(path)) as partial:
+        save_file(tensors, partial, metadata={"format": "pt"})
+        partial.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike) -> None:

@@ -11,9 +11,10 @@ import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from koa_hf import dataset
+from koa_hf import dataset, dataset_shards
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES
+from koa_hf.release import RELEASED_COUNTS
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_a_folder_above_the_release_and_a_release_with_some_splits_will_do(relea
 
 
 def test_many_shards_hold_the_same_rows_as_one(release_folder, dataset_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "IMAGES_PER_SHARD", 15)
+    monkeypatch.setattr(dataset_shards, "IMAGES_PER_SHARD", 15)
     out = dataset.build(release_folder, tmp_path / "out")
     assert len(list(out.glob("data/train-*-of-00003.parquet"))) == 3
     whole, sharded = (dataset.load(folder)["train"] for folder in (dataset_folder, out))
@@ -340,8 +341,8 @@ def test_verify_knows_the_released_counts(real_data):
     report = dataset.verify(real_data)
     assert report.ok
     assert report.edition in ("complete", "partial")
-    assert tuple(report.counts["train"]) == dataset.RELEASED_COUNTS["train"]
-    assert tuple(report.counts["validation"]) == dataset.RELEASED_COUNTS["validation"]
+    assert tuple(report.counts["train"]) == RELEASED_COUNTS["train"]
+    assert tuple(report.counts["validation"]) == RELEASED_COUNTS["validation"]
     assert (report.patients["train"], report.patients["validation"]) == (2889, 413)
     assert (len(report.negatives["train"]), len(report.negatives["validation"])) == (70, 14)
 

@@ -8,6 +8,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from koa_hf.files import replacing
 from koa_hf.grades import GRADE_NAMES
 
 CURVES = (
@@ -65,7 +66,6 @@ def confusion_matrix(counts: list[list[int]], title: str, path: Path) -> None:
 
 
 def _save(figure, path: Path) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, dpi=120, format="png")
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
     plt.close(figure)
-    partial.replace(path)
