@@ -76,10 +76,7 @@ def render(folder: Path) -> str:
         epochs_table("Table II, stage 2: last 20 Keras layers, focal loss", TABLE_II, stage_2),
         f"The model is the epoch of stage 2 with the least validation loss, epoch {best['epoch']}. "
         f"On the {metrics['figures']['images']} validation knees (float32; intervals by bootstrap over patients):",
-        "| figure | value | 95 % interval |\n|---|---|---|\n"
-        + "\n".join(
-            f"| {' | '.join(row)} |" for row in table_rows(metrics["figures"], metrics["intervals_95_by_patient"])
-        ),
+        "| figure | value | 95 % interval |\n|---|---|---|\n" + "\n".join(f"| {' | '.join(row)} |" for row in figures),
         f"Wall time of the whole run: {seconds['this_process'] / 60:.1f} minutes on {machine['processor']} "
         f"({machine['precision']}): {seconds['trunk_cache'] / 60:.1f} for the frozen trunk, once, and "
         f"{seconds['epochs'] / 60:.1f} for the 13 epochs; the rest is loading, the final float32 evaluation and plots.",

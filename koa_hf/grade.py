@@ -14,7 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +24,7 @@ from rich.text import Text
 
 from koa_hf import radiograph
 from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.files import replacing
 from koa_hf.grader import Grader, Grading, default_model, percent
 from koa_hf.grades import NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.precision import PRECISIONS
@@ -92,21 +93,17 @@ def csv_writer(path: Path | None) -> Iterator[csv.DictWriter | None]:
     if path is None:
         yield None
         return
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(None, "it is a folder")
-        opened = partial.open("w", newline="", encoding="utf-8")
-    except OSError as error:
-        raise KoaError(f"{path} can't be written: {error.strerror or error}.") from error
-    try:
-        with opened:
-            writer = csv.DictWriter(opened, COLUMNS)
-            writer.writeheader()
-            yield writer
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            if path.is_dir():
+                raise IsADirectoryError(None, "it is a folder")
+            partial = stack.enter_context(replacing(path))
+            opened = stack.enter_context(partial.open("w", newline="", encoding="utf-8"))
+        except OSError as error:
+            raise KoaError(f"{path} can't be written: {error.strerror or error}.") from error
+        writer = csv.DictWriter(opened, COLUMNS)
+        writer.writeheader()
+        yield writer
 
 
 def print_table(console: Console, outcomes: list[tuple[Path, Grading]]) -> None:
