@@ -121,6 +121,7 @@ def main() -> None:
         "packages": {name: cached_record["packages"][name] for name in PACKAGES},
         "git_commit": git_commit(),
     }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(args.output, json.dumps(result, indent=2) + "\n")
     table = Table(title=result["what"])
     for column in ("", "trunk once", "stage 1 epoch", "stage 2 epoch", "13 epochs", "times the plain loop"):

@@ -251,6 +251,7 @@ def load(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
 def save_weights(model: nn.Module, path: str | os.PathLike) -> None:
     """Write all parameters and buffers as safetensors; the file appears whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replacing(Path(path)) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
         partial.chmod(0o644)  # safetensors makes files that only their owner can read

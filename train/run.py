@@ -97,6 +97,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         cache_folder = Path(args.cache_dir) if args.cache_dir else out / "trunk_cache"
         cache = TrunkCache(cache_folder, accelerator, accelerator.mixed_precision, stop=stop)
     if accelerator.is_main_process:  # from here on the folder is this run's; bad input ended before
+        out.mkdir(parents=True, exist_ok=True)
         write_text(out / "recipe.yaml", plan.to_yaml())
     accelerator.init_trackers("tensorboard")
     record.write(out / "run.json", accelerator, dict(vars(args)), fingerprints, {s: len(images[s]) for s in SPLITS})
