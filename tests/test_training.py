@@ -22,7 +22,7 @@ SMALL = [
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "KOA_WEIGHTS": ""}
+    return {**os.environ, "KOA_WEIGHTS": ""}
 
 
 def run(dataset, out, *options, processes=1, script="train/run.py", check=True) -> subprocess.CompletedProcess:

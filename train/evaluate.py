@@ -12,7 +12,6 @@ import contextlib
 import csv
 import io
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +33,11 @@ from koa_hf import Grader, dataset
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import KneeGradeMetrics, bootstrap_intervals, table_rows
-from koa_hf.precision import PRECISIONS, choose_precision
+from koa_hf.precision import PRECISIONS
 from koa_hf.preprocess import normalise
 from train import plots
 from train.data import KneeImages, choose_split
+from train.device import mixed_precision, share_cores
 from train.predict import predict
 
 
@@ -114,13 +114,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path, model_name: str, data
     Console().print(table)
 
 
-def mixed_precision(wanted: str, force_cpu: bool) -> str:
-    """A precision's name in Accelerate's words, for the device that it will choose."""
-    on_gpu = torch.cuda.is_available() and not force_cpu and os.environ.get("ACCELERATE_USE_CPU") != "true"
-    chosen = choose_precision(wanted, "cuda" if on_gpu else "cpu")
-    return "no" if chosen == "fp32" else chosen
-
-
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a model folder or an id on the Hub")
@@ -144,6 +137,7 @@ def main(argv: list[str] | None = None) -> None:
         mixed_precision=mixed_precision(args.precision, args.cpu),
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
+    share_cores(accelerator)
     with accelerator.main_process_first():
         grader = Grader.from_pretrained(args.model, args.model_revision, device=accelerator.device)
         data = dataset.load(args.dataset, args.configuration, args.revision)

@@ -41,7 +41,8 @@ from train import plots, recipe, record
 from train.augment import augment
 from train.checkpoints import Checkpoints, Progress, StopRequest
 from train.data import KneeImages, choose_split
-from train.evaluate import evaluate_model, mixed_precision, write_evaluation
+from train.device import mixed_precision, share_cores
+from train.evaluate import evaluate_model, write_evaluation
 from train.predict import predict
 from train.recipe import Recipe, Stage
 from train.trunk_cache import TrunkCache
@@ -61,6 +62,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         # A loader's batch is the global one and is shared out, so that the number of processes changes nothing.
         dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=plan.seed),
     )
+    share_cores(accelerator)
     shares = accelerator.num_processes * args.accumulate
     if plan.batch_size % shares:
         raise KoaError(
