@@ -461,8 +461,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", help="model folder or Hub id; by default KOA_MODEL, else the bundled model")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=7860, help="default: %(default)s")
+    # A Space sets Gradio's own two variables.
+    host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT", "7860")
+    parser.add_argument("--host", default=host, help="0.0.0.0 lets other machines in (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=port, help="default: %(default)s")
     parser.add_argument("--share", action="store_true", help="make a public link through Gradio's relay")
     parser.add_argument("--examples", type=Path, help="folder of X-rays to offer; by default drawn knees")
     options = parser.parse_args(arguments)

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
-import httpx
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.utils import httpx  # whichever client the library uses: its errors are the ones to catch
 
-from koa_hf import dataset_card
+from koa_hf import dataset_card, dataset_hub
 from koa_hf.dataset_shards import check_columns, check_shards, first_line, is_built, write_split
 from koa_hf.dataset_verify import print_report, verify, write_report
 from koa_hf.errors import KoaError, exit_2_on_bad_input
@@ -34,7 +34,7 @@ def load(path_or_id: str | Path, configuration: str = "default", revision: str |
     Args:
         path_or_id: a folder that `build` wrote, or the id of a data set on the Hub.
         configuration: `default` (train, validation, test), or `auto_test` by name.
-        revision: branch, tag or commit on the Hub; nothing for a folder.
+        revision: branch, tag or commit on the Hub; nothing for a folder. `dataset_hub.commit_of` says what it was.
 
     Returns:
         The splits that are there, with the columns of `dataset_shards.FEATURES`.
@@ -45,18 +45,21 @@ def load(path_or_id: str | Path, configuration: str = "default", revision: str |
     """
     path = Path(path_or_id)
     if path.exists():
-        _check_built(path)
+        check_built(path)
         # An absolute path can't be taken for a Hub id, nor for one of the loaders that `datasets` has by name.
         path_or_id = str(path.resolve())
     elif path.is_absolute() or str(path_or_id).startswith((".", "~")) or len(path.parts) > 2:
         raise KoaError(f"{path_or_id} doesn't exist; give a folder written by `python -m koa_hf.dataset build`.")
     name = str(path if path.exists() else path_or_id)
     try:
-        loaded = datasets.load_dataset(str(path_or_id), configuration, revision=revision)
+        if path.exists():
+            loaded = datasets.load_dataset(path_or_id, configuration)
+        else:
+            loaded = dataset_hub.load(str(path_or_id), configuration, revision)
     except (ConnectionError, OfflineModeIsEnabled, httpx.TransportError) as error:
         raise KoaError(
-            f"{name} is no folder here, and the Hugging Face Hub can't be reached to look for it there; "
-            "check the path, or the network (and that HF_HUB_OFFLINE is not set)."
+            f"{name} is no folder here, and the Hugging Face Hub can't be reached to look for it there, or the "
+            "connection broke; check the path, or the network (and that HF_HUB_OFFLINE is not set)."
         ) from error
     except datasets.exceptions.DatasetNotFoundError as error:
         raise KoaError(
@@ -139,7 +142,8 @@ def build(source: str | Path, out: str | Path, overwrite: bool = False, progress
     return out
 
 
-def _check_built(path: Path) -> None:
+def check_built(path: Path) -> None:
+    """KoaError where `path` isn't a folder that `build` wrote."""
     if is_built(path):
         return
     if is_release(path):

@@ -11,6 +11,9 @@ from koa_hf.dataset_shards import FEATURES
 from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
 from koa_hf.release import AUTO_TEST, EDITIONS, Knee, count_grades, count_patients, edition_of
 
+PLACEHOLDER = "FOLDER_OR_HUB_ID"
+"""Stands in the card for where the data set lies; `koa_hf.hub` puts the repository's id there."""
+
 _CARD = """\
 # {title}
 
@@ -22,7 +25,7 @@ This copy is {edition}.
 ```python
 from datasets import load_dataset
 
-knees = load_dataset("path/or/hub-id")
+knees = load_dataset("FOLDER_OR_HUB_ID")  # from the Hub also with revision="..." and streaming=True
 print(knees["{first}"].features["label"].names)
 ```
 
@@ -47,7 +50,9 @@ No patient is in two splits. `load_dataset` gives these splits.{auto_test}
 _CARD_SOURCE = """\
 ## Source
 
-Pingjun Chen, *Knee Osteoarthritis Severity Grading Dataset*, Mendeley Data, 2018, licence CC BY 4.0; derived from the
+Pingjun Chen, *Knee Osteoarthritis Severity Grading Dataset*, Mendeley Data, 2018,
+doi [10.17632/56rmx5bjcr.1](https://doi.org/10.17632/56rmx5bjcr.1), licence
+[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/): keep the credit when you share it. Derived from the
 Osteoarthritis Initiative (OAI). The images and labels are unchanged; only the packaging is new.
 
 ```bibtex
@@ -96,6 +101,8 @@ def render(knees: list[Knee], splits: dict[str, datasets.SplitInfo], folder: Pat
         license="cc-by-4.0",
         pretty_name=title,
         task_categories=["image-classification"],
+        annotations_creators=["expert-generated"] if edition != "other" else None,
+        source_datasets=["original"] if edition != "other" else None,
         size_categories=["n<1K" if total < 1000 else "1K<n<10K" if total < 10_000 else "10K<n<100K"],
         tags=["medical", "radiology", "x-ray", "knee", "osteoarthritis", "kellgren-lawrence"],
     )

@@ -10,7 +10,6 @@ A folder and a Hub repository hold the same files, and everything here takes eit
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import time
@@ -23,6 +22,7 @@ import torch
 from torch import nn
 
 from koa_hf import heatmap, radiograph, xception
+from koa_hf.checksums import is_damaged, sha256
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
 from koa_hf.precision import PRECISIONS, choose_precision
@@ -33,7 +33,11 @@ DEFAULT_MODELS = ("models/koa-xception", "runs/phantom")
 """Where a model is looked for when none is named, relative to the repository: the bundled one, then the one that
 `make demo` trains on drawn knees."""
 
+MODEL_NAME_FILE = "KOA_MODEL"
+"""A file beside app.py that names the model to use, in a copy of the demo made by `koa_hf.hub push-space`."""
+
 _AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+RETRY_SECONDS = (1, 3)  # somebody waits for a page or a prompt
 _HUB_FILES = ("*.json", "*.safetensors", "*.yaml", "README.md")
 
 
@@ -131,7 +135,8 @@ class Grader:
         """Load a model folder or a Hub repository in the same layout.
 
         Args:
-            model: a folder, or a Hub id such as `user/koa-xception`; a folder of that name wins.
+            model: a folder, or a Hub id such as `user/koa-xception`, also with a revision, `user/koa-xception@v1.0`; a
+                folder of that name wins.
             revision: branch, tag or commit on the Hub.
             device: `cpu`, `cuda`, ...; by default a GPU where there is one.
             precision: one of `koa_hf.precision.PRECISIONS`. `fp32` agrees with timm and transformers; `bf16` is about
@@ -143,14 +148,16 @@ class Grader:
         is_local = Path(model).is_dir()
         if is_local and revision is not None:
             raise KoaError(f"{model} is a local folder, and revisions exist on the Hub only; leave revision out.")
-        folder = Path(model) if is_local else _download(str(model), revision)
+        if not is_local and revision is None:
+            model, _, revision = str(model).partition("@")
+        folder = Path(model) if is_local else _download(str(model), revision or None)
         network, preprocessing = xception.load(folder)
         return cls(
             network,
             preprocessing,
             model_id=str(model),
             # The Hub's cache names a snapshot's folder by its commit.
-            revision=_sha256(folder / xception.WEIGHTS_FILE)[:12] if is_local else folder.name,
+            revision=sha256(folder / xception.WEIGHTS_FILE)[:12] if is_local else folder.name,
             note=_note(folder),
             device=device,
             precision=precision,
@@ -219,7 +226,10 @@ class Grader:
 
 
 def default_model() -> str:
-    """The model to use when none is named: the environment variable KOA_MODEL, else the first of `DEFAULT_MODELS`.
+    """The model to use when none is named.
+
+    The environment variable KOA_MODEL, else what the file KOA_MODEL of a Space says, else the first of
+    `DEFAULT_MODELS`.
 
     Raises:
         KoaError: there is none.
@@ -227,6 +237,8 @@ def default_model() -> str:
     if named := os.environ.get("KOA_MODEL"):
         return named
     repository = Path(__file__).resolve().parent.parent
+    if (repository / MODEL_NAME_FILE).is_file():
+        return (repository / MODEL_NAME_FILE).read_text().strip()
     for relative in DEFAULT_MODELS:
         if (repository / relative / xception.CONFIG_FILE).is_file():
             # As short as it can be said from here; it is shown to people.
@@ -252,22 +264,27 @@ def _note(folder: Path) -> str:
     return note if isinstance(note, str) else ""
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def _download(model_id: str, revision: str | None) -> Path:
     # Imported here because a local folder shouldn't pay for it, nor need it.
     import huggingface_hub
     from huggingface_hub import errors
 
+    from koa_hf.retry import retried
+
     try:
         huggingface_hub.utils.validate_repo_id(model_id)
     except errors.HFValidationError as error:
         raise KoaError(f"{model_id} is neither a folder that exists nor a Hub id like user/model.") from error
+
+    def fetch(**options) -> Path:
+        files = list(_HUB_FILES)
+        options |= {"revision": revision, "allow_patterns": files}
+        return Path(retried(lambda: huggingface_hub.snapshot_download(model_id, **options), RETRY_SECONDS))
+
     try:
-        folder = Path(huggingface_hub.snapshot_download(model_id, revision=revision, allow_patterns=list(_HUB_FILES)))
+        folder = fetch()
+        if any(map(is_damaged, folder.iterdir())):  # the cache compares sizes only
+            folder = fetch(force_download=True)
     except errors.GatedRepoError as error:
         raise KoaError(
             f"{model_id} is gated on the Hub: ask for access on its page, then run `hf auth login`."
@@ -283,7 +300,7 @@ def _download(model_id: str, revision: str | None) -> Path:
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise KoaError(
-            f"{model_id} is not a folder here, and the Hub can't be reached to download it; "
+            f"{model_id} is not a folder here, and the Hub can't be reached, or fails, to download it; "
             "check the name, connect to the internet, or give a local folder."
         ) from error
     except errors.HfHubHTTPError as error:
@@ -296,4 +313,8 @@ def _download(model_id: str, revision: str | None) -> Path:
     for file in (xception.CONFIG_FILE, xception.WEIGHTS_FILE):
         if not (folder / file).is_file():
             raise KoaError(f"{model_id} on the Hub is not a model that can be used here: it has no {file}.")
+        if is_damaged(folder / file):
+            raise KoaError(
+                f"{file} of {model_id} differs from what the Hub holds, in spite of a second download; try again later."
+            )
     return folder

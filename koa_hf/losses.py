@@ -9,6 +9,25 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: f
     return functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=label_smoothing)
 
 
+def soft_ordinal(logits: torch.Tensor, labels: torch.Tensor, width: float = 0.5) -> torch.Tensor:
+    """Cross-entropy towards a target that gives neighbouring grades a share: softmax over i of -(i - label)^2 / width.
+
+    A doubtful knee is no complete miss for "none" or "minimal". Diaz and Marathe 2019 (CVPR), "Soft Labels for Ordinal
+    Regression", with the squared distance as metric.
+
+    Args:
+        logits: float (batch, 5).
+        labels: int64 (batch,).
+        width: in squared grades; towards 0 the target becomes one-hot.
+
+    Returns:
+        float32 (batch,), 0 and up; its least value is the target's entropy.
+    """
+    grades = torch.arange(logits.shape[1], device=logits.device)
+    target = functional.softmax(-((grades - labels[:, None]) ** 2).float() / width, dim=1)
+    return functional.cross_entropy(logits.float(), target, reduction="none")
+
+
 def focal(logits: torch.Tensor, labels: torch.Tensor, alpha: float = 0.25, gamma: float = 2.0) -> torch.Tensor:
     """Categorical focal cross-entropy as Keras defines it: alpha (1 - p)^gamma (-log p), p that of the true grade.
 

@@ -1,7 +1,9 @@
 """The model card: generated from a run's own files, so that no figure in it is typed by hand.
 
-python -m koa_hf.model_card runs/paper          # writes runs/paper/README.md
-python -m koa_hf.model_card runs/paper --output model_card.md
+    python -m koa_hf.model_card runs/paper          # writes runs/paper/README.md
+    python -m koa_hf.model_card runs/paper --output model_card.md
+
+`FOLDER_OR_HUB_ID` in it stands for where the model lies; `koa_hf.hub` puts the repository's id there.
 """
 
 import argparse
@@ -16,6 +18,11 @@ from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
 from koa_hf.metrics import table_rows
+
+BASE_MODEL = "timm/legacy_xception.tf_in1k"
+"""The Hub's copy of the network that the ImageNet recipes start from (Keras Applications' weights, in timm's form)."""
+
+PLACEHOLDER = "FOLDER_OR_HUB_ID"
 
 HEADLINE = {
     "accuracy": "Accuracy",
@@ -51,9 +58,9 @@ print(Grader.from_pretrained("FOLDER_OR_HUB_ID").grade("knee.png"))
 ```
 
 ```python
-import timm                                      # stock timm ("local-dir:FOLDER" or "hf-hub:USER/NAME")
+import timm                                      # stock timm ("hf-hub:..."; "local-dir:..." for a folder)
 
-model = timm.create_model("local-dir:FOLDER", pretrained=True).eval()
+model = timm.create_model("hf-hub:FOLDER_OR_HUB_ID", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 ```
 
@@ -62,6 +69,8 @@ from transformers import pipeline                # stock transformers
 
 print(pipeline("image-classification", model="FOLDER_OR_HUB_ID")("knee.png"))
 ```
+
+All three give the same probabilities. `revision="..."` (`hf-hub:FOLDER_OR_HUB_ID@...` for timm) pins a version.
 
 ## How it was measured
 
@@ -82,8 +91,8 @@ Confusion matrix (rows the reader's grade, columns the predicted one):
 ## Training
 
 Data: Chen, Pingjun (2018), Knee Osteoarthritis Severity Grading Dataset, Mendeley Data, doi 10.17632/56rmx5bjcr.1,
-CC BY 4.0, derived from the Osteoarthritis Initiative; {train_images} training images. Start: ImageNet weights of Keras
-Applications (MIT), unless the recipe says random. {machine}. The recipe:
+CC BY 4.0, derived from the Osteoarthritis Initiative; {train_images} training images{dataset}. Start: ImageNet weights
+of Keras Applications (MIT), unless the recipe says random. {machine}. The recipe:
 
 ```yaml
 {recipe}```
@@ -117,23 +126,31 @@ def render(folder: Path) -> ModelCard:
     recipe = yaml.safe_load(recipe_text)
     figures, intervals = metrics["figures"], metrics["intervals_95_by_patient"]
     on_phantoms = bool(recipe["note"])
+    dataset_id, dataset_commit = run["dataset"].get("id"), run["dataset"].get("commit")
     name = f"koa-xception-{recipe['name']}"
     data = ModelCardData(
         license="apache-2.0",
         library_name="timm",
         pipeline_tag="image-classification",
         tags=["timm", "transformers", "medical", "x-ray", "knee", "osteoarthritis", "kellgren-lawrence"],
+        # Only what is on the Hub has an id to link to.
+        datasets=[dataset_id] if dataset_id else None,
+        base_model=BASE_MODEL if recipe["weights"] == "imagenet" else None,
+        base_model_relation="finetune" if recipe["weights"] == "imagenet" else None,
+        metrics=[key for key in HEADLINE if figures[key] is not None],
         model_name=name,
         eval_results=[
             EvalResult(
                 task_type="image-classification",
                 task_name="KL grading",
-                dataset_type="drawn-phantoms" if on_phantoms else "knee-kl-2018",
+                dataset_type=dataset_id or ("drawn-phantoms" if on_phantoms else "knee-kl-2018"),
                 dataset_name="Drawn phantoms" if on_phantoms else "Knee Osteoarthritis Severity Grading Dataset (2018)",
                 dataset_split=metrics["split"],
+                dataset_revision=dataset_commit,
                 metric_type=key,
                 metric_name=label,
                 metric_value=round(figures[key], 4),
+                metric_args=_interval(intervals.get(key)),
             )
             for key, label in HEADLINE.items()
             if figures[key] is not None
@@ -157,6 +174,9 @@ def render(folder: Path) -> ModelCard:
         names=" | ".join(GRADE_NAMES),
         confusion="\n".join(confusion),
         train_images=run["dataset"]["images"]["train"],
+        dataset=f" from [{dataset_id}](https://huggingface.co/datasets/{dataset_id}) at `{dataset_commit}`"
+        if dataset_id
+        else "",
         machine=f"Trained on {machine['device']} ({machine['processor']}), {machine['processes']} process(es), "
         f"precision {machine['precision']}, in {run['seconds']['this_process'] / 60:.0f} minutes"
         if "seconds" in run
@@ -164,6 +184,11 @@ def render(folder: Path) -> ModelCard:
         recipe=recipe_text,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
+
+
+def _interval(between: list[float] | None) -> dict | None:
+    """The 95 % interval of a figure as the model-index takes it: among the metric's arguments."""
+    return None if between is None else {"interval_95_by_patient": [round(value, 4) for value in between]}
 
 
 def write(folder: Path, output: Path | None = None) -> None:

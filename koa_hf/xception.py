@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from koa_hf import checksums
 from koa_hf.errors import KoaError
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
@@ -118,6 +119,16 @@ def select_trainable(model: nn.Module, part: str) -> None:
         parameter.requires_grad_(name.startswith(prefixes))
 
 
+def depth_from_head(parameter_name: str) -> int:
+    """How many blocks lie between a parameter and the head: 0 for `fc`, 1 for the exit convolutions, 13 for block1."""
+    step = parameter_name.split(".")[0]
+    if step == "fc":
+        return 0
+    if step.startswith("block"):
+        return 14 - int(step.removeprefix("block"))
+    return 1 if step in ("conv3", "bn3", "conv4", "bn4") else 14
+
+
 def train_mode(model: nn.Module, batch_norm: str) -> None:
     """Set training mode for what is trained; frozen layers, and frozen batch normalisation, stay in evaluation mode.
 
@@ -192,7 +203,7 @@ def fingerprint(model: nn.Module, before: str | None = None) -> str:
 
 
 def save(model: nn.Module, folder: str | os.PathLike, image_size: int, note: str = "") -> None:
-    """Write config.json and model.safetensors: loadable by this project, by timm and by transformers.
+    """Write config.json, model.safetensors and checksums.json: loadable by this project, timm and transformers.
 
     Args:
         note: a sentence that every user of the model has to see, kept under `koa_note`.
@@ -221,6 +232,7 @@ def save(model: nn.Module, folder: str | os.PathLike, image_size: int, note: str
     }
     save_weights(model, folder / WEIGHTS_FILE)
     write_text(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
+    checksums.record(folder)
 
 
 def load(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
@@ -248,9 +260,14 @@ def load(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
     return model.float().eval(), Preprocessing(size)
 
 
-def save_weights(model: nn.Module, path: str | os.PathLike) -> None:
-    """Write all parameters and buffers as safetensors; the file appears whole or not at all."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+def save_weights(model: nn.Module, path: str | os.PathLike, instead: dict[str, torch.Tensor] | None = None) -> None:
+    """Write all parameters and buffers as safetensors; the file appears whole or not at all.
+
+    Args:
+        instead: values to write in place of the model's own, by name.
+    """
+    state = {**model.state_dict(), **(instead or {})}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replacing(Path(path)) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})

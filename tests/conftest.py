@@ -5,12 +5,7 @@
 import atexit
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
 # The Hugging Face libraries read these when they are imported, so they are set before any such import below.
@@ -28,8 +23,9 @@ from PIL import Image
 from koa_hf import dataset, phantom, xception
 from koa_hf.preprocess import Preprocessing
 from koa_hf.radiograph import Radiograph
+from tests.demo import running_demo
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+pytest_plugins = ["tests.hub.fixtures"]
 
 PATIENTS = {"train": 20, "val": 8, "test": 8}
 """Patients of the phantom release; two knees each."""
@@ -81,24 +77,16 @@ def model_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def demo_url(model_folder) -> str:
     """The address of `python app.py`, running with `model_folder`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/"
-    command = [sys.executable, "app.py", "--model", str(model_folder), "--port", str(port)]
-    server = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(url, timeout=5).close()
-                break
-            except OSError:
-                if server.poll() is not None:
-                    pytest.fail(f"app.py ended with exit code {server.returncode}:\n{server.stdout.read()}")
-                time.sleep(0.25)
-        else:
-            pytest.fail("app.py didn't answer within a minute")
-        yield url
-    finally:
-        server.terminate()
-        server.communicate(timeout=20)
+    with running_demo("--model", str(model_folder)) as demo:
+        yield demo.url
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args):
+    """The system's Chromium, or the one that KOA_CHROMIUM names; pytest-playwright's own need not be installed."""
+    candidates = (os.environ.get("KOA_CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    chromium = next(filter(None, candidates), None)
+    if chromium is None:
+        pytest.skip("no Chromium here; install it, or name one with the environment variable KOA_CHROMIUM")
+    # Chromium's sandbox needs rights that containers lack; it opens nothing but our own page.
+    return browser_type_launch_args | {"executable_path": chromium, "args": ["--no-sandbox"]}

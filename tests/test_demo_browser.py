@@ -1,8 +1,6 @@
 """The demo as somebody sees it: headless Chromium, no network beyond the demo's own server."""
 
-import os
 import re
-import shutil
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,17 +9,6 @@ from koa_hf import Grader
 from koa_hf.grades import RESEARCH_USE_NOTICE
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args):
-    """The system's Chromium, or the one that KOA_CHROMIUM names; pytest-playwright's own need not be installed."""
-    candidates = (os.environ.get("KOA_CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    chromium = next(filter(None, candidates), None)
-    if chromium is None:
-        pytest.skip("no Chromium here; install it, or name one with the environment variable KOA_CHROMIUM")
-    # Chromium's sandbox needs rights that containers lack; it opens nothing but our own page.
-    return browser_type_launch_args | {"executable_path": chromium, "args": ["--no-sandbox"]}
 
 
 @pytest.fixture

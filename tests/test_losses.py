@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from koa_hf.losses import cross_entropy, focal
+from koa_hf.losses import cross_entropy, focal, soft_ordinal
 
 
 def test_focal_loss_is_keras_categorical_focal_cross_entropy():
@@ -16,3 +16,11 @@ def test_focal_loss_is_keras_categorical_focal_cross_entropy():
 def test_focal_loss_without_focus_is_scaled_cross_entropy():
     logits, labels = torch.randn(8, 5), torch.arange(8) % 5
     assert torch.allclose(focal(logits, labels, alpha=0.5, gamma=0), 0.5 * cross_entropy(logits, labels))
+
+
+def test_soft_ordinal_loss_punishes_a_near_miss_less_than_a_far_one():
+    sure = 6 * torch.eye(5)[[1, 4]]  # two predictions for a knee of grade 0
+    near, far = soft_ordinal(sure, torch.tensor([0, 0]))
+    assert near < far
+    logits, labels = torch.randn(8, 5), torch.arange(8) % 5
+    assert torch.allclose(soft_ordinal(logits, labels, width=1e-3), cross_entropy(logits, labels))

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from koa_hf import dataset
+
 ROOT = Path(__file__).resolve().parents[1]
 # Small enough for seconds: random weights, the least image size, 40 training images in batches of 12, so that the
 # last batch is short and can't be shared out evenly. The low rate keeps rounding differences from growing.
@@ -54,6 +56,7 @@ def finished(dataset_folder, tmp_path_factory) -> Path:
 def test_a_run_leaves_a_model_folder_with_its_record(finished):
     expected = {"config.json", "model.safetensors", "README.md", "recipe.yaml", "run.json", "metrics.jsonl"}
     expected |= {"metrics.json", "predictions.csv", "curves.png", "confusion_matrix.png", "tensorboard"}
+    expected |= {"checksums.json"}
     assert {path.name for path in finished.iterdir()} == expected  # and no cache, checkpoint or partial file
     stages = [(row["stage"], row["epoch"]) for row in history(finished)]
     assert stages == [("baseline", 1), ("fine-tuned", 1), ("fine-tuned", 2)]
@@ -88,49 +91,53 @@ def test_accumulated_parts_give_the_loss_curve_of_the_whole_batch(finished, data
     assert losses(tmp_path / "parts") == pytest.approx(losses(finished), rel=1e-3)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_weights(finished, dataset_folder, tmp_path, sent):
-    out = tmp_path / "killed"
-    command = [sys.executable, "train/run.py", "--dataset", str(dataset_folder), "--output-dir", str(out), *SMALL]
+def kill_and_resume(dataset: Path, out: Path, options: list[str], sent: signal.Signals, checkpoint: str) -> None:
+    """Start a run, end it as soon as a mid-epoch checkpoint is there, and resume it."""
+    command = [sys.executable, "train/run.py", "--dataset", str(dataset), "--output-dir", str(out), *options]
     # One checkpoint a batch, so that there is a mid-epoch one to wait for.
     process = subprocess.Popen(
         [*command, "--checkpoint-every", "1"], cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while not list(out.glob("checkpoints/stage-01-epoch-0000-batch-0000002")):
+    while not (out / "checkpoints" / checkpoint).exists():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(sent)
     assert process.wait(60) == (143 if sent == signal.SIGTERM else -signal.SIGKILL)
     assert not (out / "model.safetensors").exists()
+    assert "resumed: stage" in run(dataset, out, *options, "--resume").stdout
 
-    resumed = run(dataset_folder, out, *SMALL, "--resume")
-    assert "resumed: stage fine-tuned, epoch" in resumed.stdout
-    expected, actual = load_file(finished / "model.safetensors"), load_file(out / "model.safetensors")
+
+def assert_same_outcome(one: Path, other: Path) -> None:
+    expected, actual = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
     assert all(expected[name].equal(actual[name]) for name in expected)
-    without_time = [{**row, "seconds": 0} for row in history(out)]
-    assert without_time == [{**row, "seconds": 0} for row in history(finished)]
+    without_time = [[{**row, "seconds": 0} for row in history(out)] for out in (one, other)]
+    assert without_time[0] == without_time[1]
 
 
-def test_augmentation_switches_the_trunk_cache_off(dataset_folder, tmp_path):
-    done = run(
-        dataset_folder,
-        tmp_path / "augmented",
-        *SMALL,
-        *("--limit", 12, "--set", "stages.1.epochs=1"),
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_weights(finished, dataset_folder, tmp_path, sent):
+    kill_and_resume(dataset_folder, tmp_path, SMALL, sent, "stage-01-epoch-0000-batch-0000002")
+    assert_same_outcome(finished, tmp_path)
+
+
+def test_so_does_one_with_augmentation_dropout_averaged_weights_and_growing_images(dataset_folder, tmp_path):
+    everything = [
+        *(*SMALL, "--limit", "24", "--set", "drop_rate=0.2", "--set", "stages.1.train=all"),
         *("--set", "augmentation.flip=true", "--set", "augmentation.rotation=10", "--set", "augmentation.scale=0.1"),
-        *(
-            "--set",
-            "augmentation.contrast=0.2",
-            "--set",
-            "augmentation.gamma=0.2",
-            "--set",
-            "augmentation.inversion=1",
-        ),
+        *("--set", "augmentation.contrast=0.2", "--set", "augmentation.gamma=0.2", "--set", "augmentation.inversion=1"),
+        *("--set", "stages.1.loss=soft_ordinal", "--set", "stages.1.class_weights=balanced"),
+        *("--set", "stages.1.ema=0.9", "--set", "stages.1.batch_norm=batch", "--set", "stages.1.schedule=cosine"),
+        *("--set", "stages.1.head_lr_factor=5", "--set", "stages.1.layer_lr_decay=0.9", "--set", "stages.1.warmup=.3"),
+        *("--set", "stages.1.image_sizes=[71,75]", "--set", "image_size=75"),
+    ]
+    done = run(dataset_folder, tmp_path / "undisturbed", *everything)
+    assert "trunk cache off" in done.stdout  # what it would hold changes with every epoch
+    kill_and_resume(
+        dataset_folder, tmp_path / "killed", everything, signal.SIGKILL, "stage-01-epoch-0001-batch-0000001"
     )
-    assert "trunk cache off" in done.stdout
-    assert len(history(tmp_path / "augmented")) == 2
+    assert_same_outcome(tmp_path / "undisturbed", tmp_path / "killed")
 
 
 def test_evaluation_needs_only_a_model_folder_and_a_data_set(finished, dataset_folder, tmp_path):
@@ -166,3 +173,19 @@ def test_a_finished_run_is_neither_overwritten_nor_resumed(finished, dataset_fol
     assert "not empty" in run(dataset_folder, finished, *SMALL, check=False).stderr
     assert "finished" in run(dataset_folder, finished, *SMALL, "--resume", check=False).stderr
     assert (finished / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_head_on_frozen_imagenet_features_learns_from_real_knees(real_data, tmp_path):
+    if not (weights := os.environ.get("KOA_WEIGHTS")):
+        pytest.skip("KOA_WEIGHTS does not name the ImageNet weights of Xception (a safetensors file)")
+    knees = dataset.build(real_data, tmp_path / "knee-kl")
+    run(
+        knees,
+        tmp_path / "run",
+        *("--recipe", "paper", "--cpu", "--limit", 240, "--pretrained-weights", weights),
+        *("--set", "image_size=128", "--set", "stages.0.epochs=4", "--set", "stages.0.lr=3e-3"),
+        *("--set", "stages.1.epochs=1", "--set", "stages.1.train=head"),
+    )
+    head = [row for row in history(tmp_path / "run") if row["stage"] == "baseline"]
+    assert head[-1]["train"]["loss"] < head[0]["train"]["loss"]
+    assert head[-1]["validation"]["macro_auc"] > 0.55  # chance is 0.5

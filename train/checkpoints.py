@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 KEPT = 2  # the newest may be the one being written when the machine dies
 
@@ -22,13 +23,18 @@ class Progress:
         self.seen: list[dict[str, torch.Tensor]] = []  # loss, logits and label of this epoch's images so far
         self.history: list[dict] = []  # one row an epoch, all stages
         self.best: float | None = None
+        self.average: nn.Module | None = None  # the stage's averaged weights, where the recipe asks for them
 
     def state_dict(self) -> dict:
         # As JSON, because torch.load reads tensors and plain values only.
-        return {**self.__dict__, "history": json.dumps(self.history)}
+        average = None if self.average is None else self.average.state_dict()
+        return {**self.__dict__, "history": json.dumps(self.history), "average": average}
 
     def load_state_dict(self, state: dict) -> None:
-        self.__dict__.update({**state, "history": json.loads(state["history"])})
+        average = self.average
+        if average is not None:
+            average.load_state_dict(state["average"])
+        self.__dict__.update({**state, "history": json.loads(state["history"]), "average": average})
 
     def next_epoch(self) -> None:
         self.epoch, self.batch, self.seconds, self.seen = self.epoch + 1, 0, 0.0, []

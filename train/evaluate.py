@@ -29,7 +29,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader
 
-from koa_hf import Grader, dataset
+from koa_hf import Grader, dataset, dataset_hub
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import KneeGradeMetrics, bootstrap_intervals, table_rows
@@ -84,13 +84,27 @@ def evaluate_model(
     )
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path, model_name: str, dataset_name: str) -> None:
-    """Write metrics.json, predictions.csv and confusion_matrix.png, and print the table."""
+def write_evaluation(
+    evaluation: Evaluation,
+    folder: Path,
+    model_name: str,
+    dataset_name: str,
+    model_revision: str | None = None,
+    dataset_commit: str | None = None,
+) -> None:
+    """Write metrics.json, predictions.csv and confusion_matrix.png, and print the table.
+
+    Args:
+        model_revision: see `Grader.revision`.
+        dataset_commit: of a data set on the Hub.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     figures = evaluation.figures
     summary = {
         "model": model_name,
+        "model_revision": model_revision,
         "dataset": dataset_name,
+        "dataset_commit": dataset_commit,
         "split": evaluation.split,
         "precision": evaluation.precision,
         "figures": figures,
@@ -125,7 +139,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output-dir", help="default: runs/evaluation/MODEL-SPLIT")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 is what the Grader serves")
     parser.add_argument("--cpu", action="store_true", help="measure on the CPU even where there is a GPU")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images over all processes")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="images over all processes")
     return parser.parse_args(argv)
 
 
@@ -146,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     if accelerator.is_main_process:
         name = Path(args.model).name
         out = Path(args.output_dir or f"runs/evaluation/{name}-{args.split}")
-        write_evaluation(evaluation, out, args.model, args.dataset)
+        write_evaluation(evaluation, out, args.model, args.dataset, grader.revision, dataset_hub.commit_of(data))
         print(f"written to {out}")
     accelerator.end_training()
 

@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from koa_hf.errors import KoaError
 from koa_hf.metrics import HIGHER_IS_BETTER
@@ -42,16 +42,30 @@ class Stage(Section):
     name: str = Field(min_length=1)
     train: Literal["head", "exit_flow", "last_20", "all"]  # see koa_hf.xception.TRAINABLE_PARTS
     epochs: int = Field(ge=1)
-    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    loss: Literal["cross_entropy", "focal", "soft_ordinal"] = "cross_entropy"
     label_smoothing: float = Field(0.0, ge=0, lt=1)  # cross-entropy only
     focal_alpha: float = Field(0.25, gt=0)  # Keras' default
     focal_gamma: float = Field(2.0, ge=0)  # Keras' default
+    ordinal_width: float = Field(0.5, gt=0)  # soft_ordinal: the target is softmax(-(distance in grades)^2 / width)
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: every grade weighs the same in the training loss
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # sgd with Nesterov momentum 0.9
     lr: float = Field(gt=0)
+    head_lr_factor: float = Field(1.0, gt=0)  # the new head may learn faster than what was learned before
+    layer_lr_decay: float = Field(1.0, gt=0, le=1)  # factor on the rate for every block further from the head
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: float = Field(0.0, ge=0, lt=1)  # share of the stage's steps in which the rate rises linearly from 0
     batch_norm: Literal["frozen", "batch"] = "frozen"  # frozen: running statistics everywhere, as in evaluation
+    ema: float = Field(0.0, ge=0, lt=1)  # decay a step of an average of the weights, which is what counts; 0: none
+    # Progressive resizing: a size for each epoch, the recipe's image_size last. Validation uses the epoch's size, and
+    # only epochs at the full size can become the model. None: image_size throughout.
+    image_sizes: tuple[Annotated[int, Field(ge=71, le=1024)], ...] | None = None
+
+    @model_validator(mode="after")
+    def _one_size_an_epoch(self):
+        if self.image_sizes is not None and len(self.image_sizes) != self.epochs:
+            raise ValueError(f"image_sizes has {len(self.image_sizes)} entries for {self.epochs} epochs")
+        return self
 
 
 class Recipe(Section):
@@ -69,6 +83,21 @@ class Recipe(Section):
     best_metric: Literal["last", "loss", *HIGHER_IS_BETTER] = "loss"
     augmentation: Augmentation = Augmentation()
     stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ends_at_full_size(self):
+        sizes = self.stages[-1].image_sizes
+        if sizes is not None and sizes[-1] != self.image_size:
+            raise ValueError(f"the last stage ends at {sizes[-1]} px, but image_size is {self.image_size}")
+        return self
+
+    def size_in(self, stage: Stage, epoch: int) -> int:
+        """Image size in pixels of a stage's epoch, counted from 0."""
+        return self.image_size if stage.image_sizes is None else stage.image_sizes[epoch]
+
+    @property
+    def resizes(self) -> bool:
+        return any(stage.image_sizes is not None for stage in self.stages)
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -137,4 +166,6 @@ def _first_problem(error: ValidationError) -> str:
         return f"unknown key {key!r}; allowed here: {', '.join(section.model_fields)}."
     if problem["type"] == "missing":
         return f"the key {key!r} is missing."
+    if problem["type"] == "value_error":
+        return f"{key + ': ' if key else ''}{problem['ctx']['error']}."
     return f"{key} is {problem['input']!r}, but {problem['msg'][0].lower()}{problem['msg'][1:]}."

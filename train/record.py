@@ -16,8 +16,14 @@ from koa_hf.files import write_text
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "datasets", "transformers", "evaluate", "numpy", "pillow")
 
 
-def write(path: Path, accelerator: Accelerator, options: dict, fingerprints: dict, images: dict) -> None:
-    """The run's options, code, versions, data and machine. A resumed run keeps the record that it began with."""
+def write(
+    path: Path, accelerator: Accelerator, options: dict, fingerprints: dict, images: dict, dataset_commit: str | None
+) -> None:
+    """The run's options, code, versions, data and machine. A resumed run keeps the record that it began with.
+
+    Args:
+        dataset_commit: what the data set's id and revision stood for on the Hub; None for a folder.
+    """
     if not accelerator.is_main_process:
         return
     earlier = json.loads(path.read_text()) if options["resume"] and path.exists() else {}
@@ -26,7 +32,12 @@ def write(path: Path, accelerator: Accelerator, options: dict, fingerprints: dic
         "options": options,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
-        "dataset": {"fingerprints": fingerprints, "images": images},
+        "dataset": {
+            # A folder is known by its fingerprints; on the Hub these two say where to get it again.
+            **({"id": options["dataset"], "commit": dataset_commit} if dataset_commit else {}),
+            "fingerprints": fingerprints,
+            "images": images,
+        },
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "machine": {

@@ -5,6 +5,7 @@
     accelerate launch --multi_gpu --num_processes 4 train/run.py --recipe paper --dataset user/knee-kl ...
     accelerate launch train/run.py --recipe paper --set stages.1.lr=3e-5 --set seed=1 ...
     accelerate launch train/run.py --resume ...        # the same options again, after a kill or a SIGTERM
+    accelerate launch train/run.py --dataset user/knee-kl --revision v1.0 --push-to-hub user/koa-xception ...
 
 The output folder becomes a model folder (config.json, model.safetensors, README.md) with the run's record beside it:
 recipe.yaml, run.json, metrics.jsonl, metrics.json, curves.png, confusion_matrix.png, tensorboard/.
@@ -28,12 +29,14 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.utils import ProjectConfiguration, set_seed
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from koa_hf import dataset, losses, model_card, xception
+from koa_hf import dataset, dataset_hub, hub, losses, model_card, xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
+from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import HIGHER_IS_BETTER, grade_metrics
 from koa_hf.precision import PRECISIONS
 from koa_hf.preprocess import Preprocessing, normalise
@@ -70,13 +73,16 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             f"times {args.accumulate} accumulated parts; choose a multiple of {shares}."
         )
     check_output(out, plan, args.resume)
+    if args.push_to_hub and accelerator.is_main_process:  # before the work, not after it
+        hub.check_push(args.push_to_hub, public=args.public)
     accelerator.wait_for_everyone()
     stop, progress = StopRequest(), Progress()
     checkpoints = Checkpoints(out / "checkpoints", accelerator, progress)
     set_seed(plan.seed)
 
     # Data
-    data = dataset.load(args.dataset, revision=args.revision)
+    with accelerator.main_process_first():  # one downloads, the others find it in the cache
+        data = dataset.load(args.dataset, revision=args.revision)
     preprocessing = Preprocessing(plan.image_size)
     images = {
         split: KneeImages(limited(choose_split(data, split, args.dataset), args.limit), preprocessing)
@@ -95,14 +101,16 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     model.to(accelerator.device, memory_format=torch.channels_last)
 
     cache = None
-    if not (args.no_cache or plan.augmentation.active):
+    if not (args.no_cache or plan.augmentation.active or plan.resizes):
         cache_folder = Path(args.cache_dir) if args.cache_dir else out / "trunk_cache"
         cache = TrunkCache(cache_folder, accelerator, accelerator.mixed_precision, stop=stop)
     if accelerator.is_main_process:  # from here on the folder is this run's; bad input ended before
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "recipe.yaml", plan.to_yaml())
     accelerator.init_trackers("tensorboard")
-    record.write(out / "run.json", accelerator, dict(vars(args)), fingerprints, {s: len(images[s]) for s in SPLITS})
+    sizes = {split: len(images[split]) for split in SPLITS}
+    commit = dataset_hub.commit_of(data)
+    record.write(out / "run.json", accelerator, dict(vars(args)), fingerprints, sizes, commit)
     accelerator.print(
         f"{plan.name}: {len(images['train'])} training and {len(images['validation'])} validation images, "
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, "
@@ -135,11 +143,13 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             "train": DataLoader(inputs["train"], micro_batch, shuffle=True, num_workers=args.workers),
             "validation": DataLoader(inputs["validation"], args.eval_batch_size, num_workers=args.workers),
         }
+        progress.average = averaged(tail, stage)
         optimizer, schedule = make_optimizer(tail, stage, math.ceil(len(images["train"]) / plan.batch_size))
         tail, optimizer, schedule, loaders["train"], loaders["validation"] = accelerator.prepare(
             tail, optimizer, schedule, loaders["train"], loaders["validation"]
         )
         criterion = make_criterion(stage)
+        weights = class_weights(stage, images["train"].split["label"][:]).to(accelerator.device)
         if checkpoint is not None:
             accelerator.load_state(str(checkpoint))
             accelerator.print(f"resumed: stage {stage.name}, epoch {progress.epoch + 1}, batch {progress.batch}")
@@ -162,6 +172,8 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
 
         while progress.epoch < stage.epochs:
             epoch_began, past_epochs = time.perf_counter(), len(progress.history)
+            for part in images.values():
+                part.preprocessing = Preprocessing(plan.size_in(stage, progress.epoch))
             xception.train_mode(tail, stage.batch_norm)
             loaders["train"].set_epoch(past_epochs)  # a new order each epoch, the same for every process and resume
             batches = skip_first_batches(loaders["train"], progress.batch) if progress.batch else loaders["train"]
@@ -188,12 +200,15 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
                     )
                     logits = tail(input_of(batch, generator)).float()
                     loss = criterion(logits, batch["label"])
+                    weighted = loss * weights[batch["label"]] * real
                     # The mean over the images of one update. `backward` divides by the accumulated parts and DDP by
                     # the processes; both are undone here.
-                    accelerator.backward((loss * real).sum() / in_update * shares)
+                    accelerator.backward(weighted.sum() / in_update * shares)
                     optimizer.step()
                     schedule.step()
                     optimizer.zero_grad()
+                if progress.average is not None and accelerator.sync_gradients:
+                    progress.average.update_parameters(tail)
                 seen = {"loss": loss.detach(), "logits": logits.detach(), "label": batch["label"], "real": real}
                 progress.seen.append({name: value.cpu() for name, value in accelerator.gather(seen).items()})
                 progress.batch += 1
@@ -212,7 +227,9 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             bar.close()
 
             trained = time.perf_counter()
-            logits, labels = predict(accelerator, tail, loaders["validation"], input_of, "validation")
+            judged = tail if progress.average is None else progress.average
+            with accelerator.autocast():
+                logits, labels = predict(accelerator, judged, loaders["validation"], input_of, "validation")
             seconds = {
                 "train": round(progress.seconds + trained - epoch_began, 2),
                 "validation": round(time.perf_counter() - trained, 2),
@@ -231,19 +248,24 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
                 {f"{split}/{name}": row[split][name] for split in SPLITS for name in ("loss", *HIGHER_IS_BETTER)},
                 step=len(progress.history),
             )
-            if is_better(plan, row, progress.best):
+            at_full_size = plan.size_in(stage, progress.epoch) == plan.image_size
+            if at_full_size and is_better(plan, row, progress.best):
                 progress.best = row["validation"].get(plan.best_metric)
                 if accelerator.is_main_process:
-                    xception.save_weights(model, out / "state" / "best.safetensors")
+                    instead = None if progress.average is None else progress.average.module.state_dict()
+                    xception.save_weights(model, out / "state" / "best.safetensors", instead)
             if accelerator.is_main_process:
                 write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in progress.history))
             progress.next_epoch()
             checkpoints.save()
+        if progress.average is not None:
+            model.load_state_dict({**model.state_dict(), **progress.average.module.state_dict()})
         progress.next_stage()
         accelerator.free_memory()
 
     # The model folder
     xception.load_weights(model, out / "state" / "best.safetensors")
+    images["validation"].preprocessing = Preprocessing(plan.image_size)
     if accelerator.is_main_process:
         xception.save(model, out, plan.image_size, plan.note)
         plots.curves(progress.history, out / "curves.png")
@@ -255,7 +277,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     if cache is not None and not args.keep_cache:
         cache.remove()
     if accelerator.is_main_process:
-        write_evaluation(evaluation, out, model_name=plan.name, dataset_name=args.dataset)
+        write_evaluation(evaluation, out, plan.name, args.dataset, dataset_commit=commit)
         seconds = {
             "trunk_cache": round(cache.seconds, 1) if cache else None,
             "epochs": round(sum(sum(row["seconds"].values()) for row in progress.history), 1),
@@ -266,6 +288,17 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         for working in ("checkpoints", "state"):
             shutil.rmtree(out / working)
         accelerator.print(f"done in {seconds['this_process'] / 60:.1f} minutes: {out} is the model folder")
+        if args.push_to_hub:
+            push(out, args.push_to_hub, args.public)
+
+
+def push(out: Path, repo_id: str, public: bool) -> None:
+    """Publish the model folder. The run is complete by now, and stays so when this fails."""
+    try:
+        print(hub.push_model(out, repo_id, public=public).url)
+    except KoaError as error:
+        command = f"python -m koa_hf.hub push-model {out} {repo_id}" + (" --public" if public else "")
+        raise KoaError(f"the run is complete in {out}, but not on the Hub: {error} Later: `{command}`.") from error
 
 
 def check_output(out: Path, plan: Recipe, resume: bool) -> None:
@@ -301,8 +334,15 @@ def cuts_from(plan: Recipe, index: int) -> list[str]:
 
 
 def make_optimizer(tail: nn.Module, stage: Stage, steps_an_epoch: int):
-    """The stage's optimiser over what it trains, and its learning-rate schedule, stepped once an update."""
-    parameters = [parameter for parameter in tail.parameters() if parameter.requires_grad]
+    """The stage's optimiser over what it trains, the head first, and its schedule, stepped once an update."""
+    by_depth: dict[int, list[nn.Parameter]] = {}
+    for name, parameter in tail.named_parameters():
+        if parameter.requires_grad:
+            by_depth.setdefault(xception.depth_from_head(name), []).append(parameter)
+    parameters = [
+        {"params": group, "lr": stage.lr * (stage.layer_lr_decay**depth if depth else stage.head_lr_factor)}
+        for depth, group in sorted(by_depth.items())
+    ]
     if stage.optimizer == "sgd":
         optimizer = torch.optim.SGD(parameters, stage.lr, momentum=0.9, weight_decay=stage.weight_decay, nesterov=True)
     else:
@@ -321,8 +361,25 @@ def make_optimizer(tail: nn.Module, stage: Stage, steps_an_epoch: int):
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
+def averaged(tail: nn.Module, stage: Stage) -> AveragedModel | None:
+    """An exponential moving average of the stage's weights and running statistics, where the recipe asks for one."""
+    if not stage.ema:
+        return None
+    return AveragedModel(tail, multi_avg_fn=get_ema_multi_avg_fn(stage.ema), use_buffers=True)
+
+
+def class_weights(stage: Stage, labels: list[int]) -> torch.Tensor:
+    """A factor on the training loss for each grade, float32 (5,); balanced ones have mean 1 over the images."""
+    counts = torch.bincount(torch.tensor(labels), minlength=NUM_GRADES).float()
+    if stage.class_weights == "none":
+        return torch.ones(NUM_GRADES)
+    return torch.where(counts > 0, len(labels) / ((counts > 0).sum() * counts.clamp(min=1)), 0.0)
+
+
 def make_criterion(stage: Stage):
     """(logits, grades) -> one loss an image."""
+    if stage.loss == "soft_ordinal":
+        return lambda logits, labels: losses.soft_ordinal(logits, labels, stage.ordinal_width)
     if stage.loss == "focal":
         return lambda logits, labels: losses.focal(logits, labels, stage.focal_alpha, stage.focal_gamma)
     return lambda logits, labels: losses.cross_entropy(logits, labels, stage.label_smoothing)
@@ -379,7 +436,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
     parser.add_argument("--revision", help="of the data set on the Hub: a branch, tag or commit")
     parser.add_argument("--output-dir", required=True, help="becomes the model folder")
-    parser.add_argument("--pretrained-weights", default=os.environ.get("KOA_WEIGHTS"), metavar="PATH",
+    parser.add_argument("--pretrained-weights", default=os.environ.get("KOA_WEIGHTS") or None, metavar="PATH",
                         help="ImageNet weights as safetensors (default: $KOA_WEIGHTS, else downloaded)")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on from the output folder's last checkpoint")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bf16 where the hardware has it")
@@ -392,6 +449,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache-dir", help="where the trunk cache lies (default: in the output folder)")
     parser.add_argument("--keep-cache", action="store_true", help="leave the trunk cache for another run")
     parser.add_argument("--limit", type=int, metavar="N", help="at most N images a split, for a trial run")
+    parser.add_argument("--push-to-hub", metavar="USER/NAME", help="publish the model folder there at the end")
+    parser.add_argument("--public", action="store_true", help="let everybody see what --push-to-hub publishes")
     return parser.parse_args(argv)
 
 

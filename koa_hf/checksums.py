@@ -1,0 +1,109 @@
+"""What a model folder's files were when they were made, and whether they still are; and the same for downloads.
+
+    python -m koa_hf.checksums runs/paper             # check
+    python -m koa_hf.checksums runs/paper --record    # after a change that you mean: record what is there now
+
+checksums.json: {"config.json": SHA-256 in hex, "model.safetensors": ...}. Training writes it together with the two
+files; `koa_hf.hub` refuses to publish a folder that differs from it.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.files import write_text
+
+CHECKSUMS_FILE = "checksums.json"
+REQUIRED = ("config.json", "model.safetensors")
+OPTIONAL = ("grading.json",)  # decides the probabilities that people see, so it is recorded where it is there
+
+
+def record(folder: str | os.PathLike) -> None:
+    """Write checksums.json of a model folder as it is now.
+
+    Raises:
+        KoaError: the folder isn't a model's.
+    """
+    folder = Path(folder)
+    for name in REQUIRED:
+        if not (folder / name).is_file():
+            raise KoaError(f"{folder} is not a model folder: it has no {name}.")
+    present = [name for name in (*REQUIRED, *OPTIONAL) if (folder / name).is_file()]
+    sums = {name: sha256(folder / name) for name in sorted(present)}
+    write_text(folder / CHECKSUMS_FILE, json.dumps(sums, indent=2) + "\n")
+
+
+def check(folder: str | os.PathLike) -> None:
+    """Compare a model folder with its checksums.json.
+
+    Raises:
+        KoaError: no record, a damaged one, or a file that differs from it.
+    """
+    folder = Path(folder)
+    again = f"if you changed it yourself, record it with `python -m koa_hf.checksums {folder} --record`"
+    try:
+        recorded = json.loads((folder / CHECKSUMS_FILE).read_text())
+        recorded = {str(name): str(value) for name, value in recorded.items()}
+    except FileNotFoundError as error:
+        raise KoaError(
+            f"{folder} has no {CHECKSUMS_FILE} to check its files by; record them with "
+            f"`python -m koa_hf.checksums {folder} --record`."
+        ) from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise KoaError(f"{folder / CHECKSUMS_FILE} is damaged; {again}.") from error
+    for name in {*REQUIRED, *recorded, *(name for name in OPTIONAL if (folder / name).is_file())}:
+        if not (folder / name).is_file():
+            raise KoaError(f"{folder} has no {name}, which {CHECKSUMS_FILE} lists; get or train the model again.")
+        if recorded.get(name) != sha256(folder / name):
+            raise KoaError(f"{folder / name} is not the file that {CHECKSUMS_FILE} records; {again}.")
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file, hex."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def is_damaged(cached: str | os.PathLike) -> bool:
+    """Whether a file in the Hugging Face cache differs from what the Hub has; False where that can't be told.
+
+    A snapshot's file is a link to a blob, which the cache names by its content: SHA-256 for large files, git's SHA-1
+    for the others. The cache itself looks at the size only.
+    """
+    cached = Path(cached)
+    if not cached.is_symlink():
+        return False
+    name = Path(os.readlink(cached)).name
+    try:
+        if re.fullmatch("[0-9a-f]{64}", name):
+            return sha256(cached) != name
+        if re.fullmatch("[0-9a-f]{40}", name):
+            content = cached.read_bytes()
+            return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest() != name
+    except OSError:
+        return True
+    return False
+
+
+@exit_2_on_bad_input
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m koa_hf.checksums", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="a model folder")
+    parser.add_argument("--record", action="store_true", help="write checksums.json instead of checking by it")
+    args = parser.parse_args(argv)
+    if args.record:
+        record(args.folder)
+    check(args.folder)
+    print(f"{args.folder}: as {CHECKSUMS_FILE} says")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

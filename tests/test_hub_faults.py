@@ -1,0 +1,32 @@
+"""Every fault of the Hub and of the connection ends in success after a retry, or in one sentence and nothing half done.
+
+The slow test runs all rows of results/hub/faults.json again; the quick one those that take a second or two.
+"""
+
+import pytest
+
+from benchmarks.hub_faults import ALWAYS, CASES, Case, run
+
+
+def check(cases: list[Case], rows: list[dict]) -> None:
+    for case, row in zip(cases, rows, strict=True):
+        if case.succeeds:
+            assert row["outcome"] == "success", row
+        else:
+            assert row["outcome"] != "success", row
+            assert row["outcome"].endswith("."), row
+            assert "\n" not in row["outcome"], row
+            assert "Error:" not in row["outcome"], row
+        if case.doing == "push":
+            before = ("earlier",) if case.existing else ("absent", "empty")
+            assert row["repository"] in (("later",) if case.succeeds else before), row
+
+
+def test_a_fault_that_passes_is_retried_and_one_that_stays_is_explained(tmp_path):
+    cases = [case for case in CASES if case.fault.get("times") != ALWAYS and case.fault["effect"] != "slow"]
+    check(cases, run(cases, tmp_path))
+
+
+@pytest.mark.slow
+def test_every_fault_in_the_published_table(tmp_path):
+    check(CASES, run(CASES, tmp_path))
