@@ -63,7 +63,8 @@ def circle(shared_hub, dataset_folder, tmp_path_factory) -> Circle:
     assert pushed.returncode == 0, pushed.stderr
     assert pushed.stdout.startswith(f"{shared_hub.url}/datasets/{DATASET}/tree/v1.0  (private, commit ")
 
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "train/run.py"]
+    # Not `accelerate launch --cpu --num_processes 2`: without GPUs or MPI that starts one process.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "train/run.py"]
     options = ["--dataset", DATASET, "--revision", "v1.0", "--push-to-hub", MODEL, "--output-dir", str(work / "run")]
     environment = shared_hub.environment(work / "maker", KOA_WEIGHTS="")
     here = {"cwd": REPOSITORY, "env": environment, "capture_output": True, "text": True}

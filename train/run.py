@@ -195,10 +195,11 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
                 first_row = accelerator.process_index * len(batch["label"])
                 real = first_row + torch.arange(len(batch["label"]), device=accelerator.device) < in_batch
                 with accelerator.accumulate(tail):
-                    generator = torch.Generator().manual_seed(
-                        (plan.seed * 10_000 + past_epochs) * 1_000_000 + progress.batch
-                    )
-                    logits = tail(input_of(batch, generator)).float()
+                    # Randomness by step, not by history: a resumed run, whose loaders draw anew, must not notice.
+                    step_seed = (plan.seed * 10_000 + past_epochs) * 1_000_000 + progress.batch
+                    torch.manual_seed(step_seed * 1_000 + accelerator.process_index)  # dropout
+                    augmentation = torch.Generator().manual_seed(step_seed)
+                    logits = tail(input_of(batch, augmentation)).float()
                     loss = criterion(logits, batch["label"])
                     weighted = loss * weights[batch["label"]] * real
                     # The mean over the images of one update. `backward` divides by the accumulated parts and DDP by
@@ -273,9 +274,9 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     evaluation = evaluate_model(
         accelerator, model, images["validation"], "validation", args.eval_batch_size, autocast=False
     )
-    accelerator.end_training()
     if cache is not None and not args.keep_cache:
         cache.remove()
+    accelerator.end_training()  # from here on the processes can't wait for each other any more
     if accelerator.is_main_process:
         write_evaluation(evaluation, out, plan.name, args.dataset, dataset_commit=commit)
         seconds = {
