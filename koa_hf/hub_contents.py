@@ -209,19 +209,19 @@ def _drawn_knee(grade: int) -> bytes:
 
 def _card_text(folder: Path) -> str:
     try:
-        return (folder / CARD).read_text(encoding="utf-8")
+        text = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise KoaError(
             f"{folder} has no readable card ({CARD}); write a model's with `python -m koa_hf.model_card {folder}`, "
             "and build a data set again."
         ) from error
+    if not text.lstrip().startswith("---"):
+        raise KoaError(f"{folder / CARD} fails validation: it doesn't begin with YAML between two lines of `---`.")
+    return text
 
 
 def _check_card(contents: Contents, folder: Path) -> None:
     """KoaError where the card's YAML can't be read or lacks what the Hub and its visitors need."""
-    text = contents.files[CARD].decode()
-    if not text.lstrip("\ufeff \n").startswith("---"):
-        raise KoaError(f"{folder / CARD} fails validation: it doesn't begin with YAML between two lines of `---`.")
     try:
         data = contents.card.data.to_dict()
     except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
