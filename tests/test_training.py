@@ -30,7 +30,10 @@ def environment() -> dict[str, str]:
 def run(dataset, out, *options, processes=1, script="train/run.py", check=True) -> subprocess.CompletedProcess:
     launcher = [sys.executable]
     if processes > 1:
-        launcher = [*launcher, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+        # The launcher's own --cpu starts a single process, whatever --num_processes says; the script's --cpu (in
+        # `options`) keeps those that --multi_gpu starts off the GPUs.
+        launcher = [*launcher, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+        launcher += ["--num_processes", str(processes)]
     command = [*launcher, script, "--dataset", str(dataset), "--output-dir", str(out), *map(str, options)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stderr[-3000:]
@@ -79,7 +82,8 @@ def test_training_with_and_without_the_trunk_cache_gives_the_same_losses(finishe
 
 
 def test_two_processes_give_the_loss_curve_of_one(finished, dataset_folder, tmp_path):
-    run(dataset_folder, tmp_path / "two", *SMALL, processes=2)
+    done = run(dataset_folder, tmp_path / "two", *SMALL, processes=2)
+    assert "2 process(es) on cpu" in done.stdout
     assert losses(tmp_path / "two") == pytest.approx(losses(finished), rel=1e-3)
     for one, two in zip(history(finished), history(tmp_path / "two"), strict=True):
         assert two["train"]["images"] == 40

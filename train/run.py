@@ -1,7 +1,7 @@
 """Train an Xception on KL-graded X-rays by a recipe.
 
     accelerate launch train/run.py --recipe paper --dataset data/knee-kl --output-dir runs/paper
-    accelerate launch --cpu --num_processes 2 train/run.py --recipe paper --dataset data/knee-kl --output-dir runs/paper
+    accelerate launch --multi_gpu --num_processes 2 train/run.py --cpu --recipe paper ...       # two CPU processes
     accelerate launch --multi_gpu --num_processes 4 train/run.py --recipe paper --dataset user/knee-kl ...
     accelerate launch train/run.py --recipe paper --set stages.1.lr=3e-5 --set seed=1 ...
     accelerate launch train/run.py --resume ...        # the same options again, after a kill or a SIGTERM
