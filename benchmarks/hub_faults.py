@@ -16,8 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,27 +99,50 @@ CASES = [
 def run(cases: list[Case], work: Path) -> list[dict]:
     """Run the cases, one client process for all of them; a row each, in order."""
     from koa_hf import dataset, phantom
+    from tests.hub.faults import Fault
     from tests.hub.server import Hub
 
     releases = {name: phantom.write_release(work / name, {"train": 6, "val": 3, "test": 3}, seed) for seed, name in
                 enumerate(("earlier", "later"))}  # fmt: skip
     folders = {name: dataset.build(release, work / f"{name}-built") for name, release in releases.items()}
     model = _model(work / "model")
+    rows = []
     with Hub(work / "hub") as hub:
-        jobs = [{"case": asdict(case), "repo": f"user/case-{i}"} for i, case in enumerate(cases)]
-        order = {"jobs": jobs, "folders": {k: str(v) for k, v in folders.items()}, "model": str(model), "hub": hub.url}
-        done = subprocess.run(
-            [sys.executable, __file__, "--client"],
-            input=json.dumps(order),
+        given = json.dumps({"folders": {name: str(folder) for name, folder in folders.items()}, "model": str(model)})
+        with subprocess.Popen(
+            [sys.executable, __file__, "--client", given],
             env=hub.environment(work / "home"),
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            check=True,
-        )
-        rows = json.loads(done.stdout)
-        for row, job, case in zip(rows, jobs, cases, strict=True):
-            if case.doing == "push":
-                row["repository"] = _state(hub, job["repo"], folders)
+        ) as process:
+
+            def ask(doing: str, name: str, **fault) -> dict:
+                if fault:
+                    hub.faults.add(Fault(**fault))
+                print(json.dumps([doing, name]), file=process.stdin, flush=True)
+                answer = json.loads(process.stdout.readline())
+                hub.faults.clear()
+                return answer
+
+            for i, case in enumerate(cases):
+                row = {"doing": case.doing, "fault": case.name}
+                if case.doing == "push":
+                    name, row["to"] = f"user/case-{i}", "an earlier version" if case.existing else "nothing yet"
+                    if case.existing:
+                        ask("push earlier", name)
+                    row |= ask("push", name, **case.fault)
+                    row["repository"] = _state(hub, name, folders)
+                    if row["outcome"] != "success":
+                        row["the same command again"] = ask("push", name)["outcome"]
+                else:
+                    row |= ask(
+                        case.doing, "user/knees" if case.doing == "load data set" else "user/model", **case.fault
+                    )
+                row["outcome"] = row["outcome"].replace(hub.url, "HUB")
+                rows.append(row)
+                print(row, file=sys.stderr)
+            process.stdin.close()
     return rows
 
 
@@ -151,68 +173,41 @@ def _model(folder: Path) -> Path:
     return folder
 
 
-def client() -> None:
-    """The process that pushes and loads: jobs as JSON on stdin, rows as JSON on stdout."""
+def client(given: dict) -> None:
+    """The process that pushes and loads: a request a line on stdin, an answer a line on stdout."""
     from huggingface_hub import constants
 
     from koa_hf import Grader, dataset, hub
     from koa_hf.errors import KoaError
 
-    order = json.load(sys.stdin)
-    folders = order["folders"]
-
-    def control(method: str, body: dict | None = None) -> None:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{order['hub']}/_control/faults", data, method=method)
-        request.add_header("Content-Type", "application/json")
-        urllib.request.urlopen(request).close()
-
-    def push(folder: str, repo: str, *options: str) -> None:
-        hub.push_dataset(Path(folder), repo, tag=options[0] if options else None)
-
-    push(folders["later"], "user/knees")
-    hub.push_model(Path(order["model"]), "user/model")
-    rows = []
-    for job in order["jobs"]:
-        case, repo = job["case"], job["repo"]
+    hub.push_dataset(Path(given["folders"]["later"]), "user/knees")
+    hub.push_model(Path(given["model"]), "user/model")
+    actions = {
+        "push earlier": lambda name: hub.push_dataset(Path(given["folders"]["earlier"]), name),
+        "push": lambda name: hub.push_dataset(Path(given["folders"]["later"]), name, tag="v1"),
+        "load data set": dataset.load,
+        "load model": Grader.from_pretrained,
+    }
+    for line in sys.stdin:
         for cache in (constants.HF_HUB_CACHE, os.path.join(constants.HF_HOME, "datasets")):
             shutil.rmtree(cache, ignore_errors=True)
-        if case["existing"]:
-            push(folders["earlier"], repo)
-        control("POST", case["fault"])
-        began, said = time.perf_counter(), io.StringIO()
-        with contextlib.redirect_stderr(said):
+        doing, name = json.loads(line)
+        began, outcome = time.perf_counter(), "success"
+        with contextlib.redirect_stderr(io.StringIO()):
             try:
-                if case["doing"] == "push":
-                    push(folders["later"], repo, "v1")
-                elif case["doing"] == "load data set":
-                    dataset.load("user/knees")
-                else:
-                    Grader.from_pretrained("user/model")
-                outcome = "success"
+                actions[doing](name)
             except KoaError as error:
-                outcome = str(error).replace(order["hub"], "HUB")
-        row = {"doing": case["doing"], "fault": case["name"], "to": "existing" if case["existing"] else "new"}
-        if case["doing"] != "push":
-            del row["to"]
-        row |= {"outcome": outcome, "seconds": round(time.perf_counter() - began, 1)}
-        control("DELETE")
-        if case["doing"] == "push" and outcome != "success":
-            row["left"] = list(_tree(repo))
-            push(folders["later"], repo, "v1")  # raises, and ends all, where the same command doesn't mend it
-            row["the same command again"] = "success"
-        rows.append(row)
-        print(row, file=sys.stderr)
-    json.dump(rows, sys.stdout)
+                outcome = str(error)
+        print(json.dumps({"outcome": outcome, "seconds": round(time.perf_counter() - began, 1)}), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "results/hub/faults.json")
-    parser.add_argument("--client", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--client", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.client:
-        return client()
+        return client(args.client)
     with tempfile.TemporaryDirectory() as work:
         rows = run(CASES, Path(work))
     args.output.parent.mkdir(parents=True, exist_ok=True)

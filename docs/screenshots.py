@@ -1,7 +1,7 @@
 """Take the screenshots in docs/: the demo, grading a drawn knee, in headless Chromium.
 
-    python app.py --model runs/paper &
-    python docs/screenshots.py http://127.0.0.1:7860
+python app.py --model runs/paper &
+python docs/screenshots.py http://127.0.0.1:7860
 """
 
 import shutil

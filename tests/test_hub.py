@@ -56,7 +56,8 @@ class Circle:
         return self.hub.store.repository(kind, name).commit(revision)
 
 
-@pytest.fixture(scope="module")
+# Not per module: pytest runs browser tests together, which would tear a module's fixture down in between.
+@pytest.fixture(scope="session")
 def circle(shared_hub, dataset_folder, tmp_path_factory) -> Circle:
     work = tmp_path_factory.mktemp("circle")
     pushed = push(shared_hub, work / "maker", "push-dataset", dataset_folder, DATASET, "--tag", "v1.0")

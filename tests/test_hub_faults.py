@@ -20,6 +20,7 @@ def check(cases: list[Case], rows: list[dict]) -> None:
         if case.doing == "push":
             before = ("earlier",) if case.existing else ("absent", "empty")
             assert row["repository"] in (("later",) if case.succeeds else before), row
+            assert row.get("the same command again", "success") == "success", row
 
 
 def test_a_fault_that_passes_is_retried_and_one_that_stays_is_explained(tmp_path):
