@@ -2,9 +2,9 @@
 
     python benchmarks/trunk_cache.py --dataset data/knee-kl --pretrained-weights xception.safetensors
 
-Trains on --images images a split three times, as three processes one after the other: with the cache, without it (the
-trunk with folded normalisation, anew in each epoch), and without it and with everything unfolded (how a plain
-Accelerate loop runs it, measured as a forward pass of the trunk). Writes results/benchmarks/trunk_cache.json.
+Trains on --images images a split twice, one process after the other: with the cache, and without it (the trunk with
+folded normalisation, anew in each epoch). The plain loop, whose trunk isn't folded, is the second plus the difference
+between a forward pass of the two trunks, measured here too. Writes results/benchmarks/trunk_cache.json.
 Figures for the whole release are the measured ones times the number of images.
 """
 

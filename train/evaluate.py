@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 from koa_hf import Grader, dataset, dataset_hub
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
+from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import KneeGradeMetrics, bootstrap_intervals, table_rows
 from koa_hf.precision import PRECISIONS
 from koa_hf.preprocess import normalise
@@ -113,7 +114,7 @@ def write_evaluation(
     write_text(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(["file_name", "grade", "predicted", *(f"p{grade}" for grade in range(5))])
+    writer.writerow(["file_name", "grade", "predicted", *(f"p{grade}" for grade in range(NUM_GRADES))])
     for name, grade, row in zip(evaluation.file_names, evaluation.grades, evaluation.probabilities, strict=True):
         writer.writerow([name, grade, row.argmax(), *(f"{p:.5f}" for p in row)])
     write_text(folder / "predictions.csv", rows.getvalue())
