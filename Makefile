@@ -9,17 +9,13 @@ HOST ?= 127.0.0.1
 PORT ?= 7860
 MODEL ?=
 
-# Drawn knees and the model trained on them, for a machine that has nothing else.
-PHANTOMS := runs/phantoms
-PHANTOM_MODEL := runs/phantom
-
 .PHONY: help demo test test-slow bench lint format browser clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.runtime $(if $(MODEL),,$(PHANTOM_MODEL)/config.json)  ## serve the demo (MODEL=folder or Hub id)
-	$(BIN)/python app.py --host $(HOST) --port $(PORT) --model $(or $(MODEL),$(PHANTOM_MODEL))
+demo: $(VENV)/.runtime  ## serve the demo (MODEL=folder or Hub id, by default the bundled model)
+	$(BIN)/python app.py --host $(HOST) --port $(PORT) $(if $(MODEL),--model $(MODEL))
 
 test: $(VENV)/.dev browser  ## run the suite (minutes)
 	$(BIN)/python -m pytest
@@ -36,8 +32,8 @@ lint: $(VENV)/.dev  ## check style
 format: $(VENV)/.dev  ## mend style
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-clean:  ## remove the virtual environment and the phantom model
-	rm -rf $(VENV) $(PHANTOMS) $(PHANTOMS)-release $(PHANTOM_MODEL)
+clean:  ## remove the virtual environment
+	rm -rf $(VENV)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -56,15 +52,3 @@ browser:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	    chromium fonts-dejavu-core; \
 	fi
-
-$(PHANTOMS)/README.md: | $(VENV)/.runtime
-	rm -rf $(PHANTOMS)-release
-	$(BIN)/python -m koa_hf.phantom $(PHANTOMS)-release --patients 300
-	$(BIN)/python -m koa_hf.dataset build $(PHANTOMS)-release $(PHANTOMS) --overwrite
-	rm -rf $(PHANTOMS)-release
-
-$(PHANTOM_MODEL)/config.json: | $(PHANTOMS)/README.md
-	@echo "No trained model is bundled yet: training the paper's stages on drawn knees, about three minutes."
-	rm -rf $(PHANTOM_MODEL)
-	$(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-	  train/run.py --recipe phantom --dataset $(PHANTOMS) --output-dir $(PHANTOM_MODEL)

@@ -30,7 +30,7 @@ from PIL import Image
 
 from koa_hf import heatmap, phantom, radiograph
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.grader import Grader, Grading, default_model, percent
+from koa_hf.grader import Grader, Grading, percent
 from koa_hf.grades import GRADES, NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.radiograph import Radiograph
 
@@ -63,8 +63,8 @@ def build_demo(grader: Grader, examples: list[tuple[str, Radiograph]], drawn: bo
             with gr.Column(scale=2, min_width=300):
                 upload = gr.File(label="Knee X-ray", height=170, elem_id="koa-upload")
                 gr.HTML(
-                    '<p class="hint">One knee, from the front, cropped to the joint. PNG, JPEG, TIFF, WebP or BMP, '
-                    "8 or 16 bit. The file is deleted within two minutes; nothing is kept.</p>"
+                    '<p class="hint">One knee, from the front, cropped to the joint. DICOM, PNG, JPEG, TIFF, WebP or '
+                    "BMP. The file is deleted within two minutes; nothing is kept.</p>"
                 )
                 if examples:
                     heading = "Or try a drawn knee" if drawn else "Examples"
@@ -105,14 +105,15 @@ def build_demo(grader: Grader, examples: list[tuple[str, Radiograph]], drawn: bo
 
         outputs = [upload, result, evidence, pictures, grade_choice]
 
-        def show(source: radiograph.ImageSource) -> tuple:
+        def show(source: radiograph.ImageSource, drawn: bool = False) -> tuple:
             # The upload field is emptied, so that the next X-ray can be dropped on it straight away.
             try:
                 one = radiograph.read(source)
                 grading = grader.grade(one)
             except KoaError as error:
                 return None, error_html(str(error)), gr.update(visible=False), "", 0
-            return None, result_html(grading), gr.update(visible=True), pictures_html(one, grading), grading.grade
+            card = result_html(grading, drawn)
+            return None, card, gr.update(visible=True), pictures_html(one, grading), grading.grade
 
         def show_nothing() -> tuple:
             return None, empty_html(), gr.update(visible=False), "", 0
@@ -131,7 +132,7 @@ def build_demo(grader: Grader, examples: list[tuple[str, Radiograph]], drawn: bo
         private(upload.upload, show, upload)
         private(clear.click, show_nothing)
         for button, (_, example) in zip(buttons if examples else [], examples, strict=True):
-            private(button.click, lambda example=example: show(example))
+            private(button.click, lambda example=example: show(example, drawn))
         grade_choice.input(None, grade_choice, js=SHOW_EVIDENCE, api_visibility="private")
         opacity.change(None, opacity, js=SHOW_OPACITY, api_visibility="private")
 
@@ -143,7 +144,7 @@ def build_demo(grader: Grader, examples: list[tuple[str, Radiograph]], drawn: bo
             except KoaError as error:
                 raise gr.Error(str(error), print_exception=False) from error
 
-        api_input = gr.File(label="One knee X-ray (PNG, JPEG, TIFF, WebP or BMP; 8 or 16 bit)", visible=False)
+        api_input = gr.File(label=f"One knee X-ray ({radiograph.FORMATS})", visible=False)
         api_output = gr.JSON(label="Grading", visible=False)
         gr.Button(visible=False).click(
             grade,
@@ -151,8 +152,11 @@ def build_demo(grader: Grader, examples: list[tuple[str, Radiograph]], drawn: bo
             api_output,
             api_name="grade",
             api_description="Grade one knee X-ray. Returns source (str), grade (int, KL 0 to 4), name (str), "
-            "probabilities (five floats, KL 0 to 4, summing to 1), expected_grade (float, 0 to 4), model (str), "
-            f"revision (str), seconds (float). An unreadable file is an error of one sentence. {RESEARCH_USE_NOTICE}",
+            "probabilities (five floats, KL 0 to 4, summing to 1), calibrated (bool), expected_grade (float, 0 to 4), "
+            "grade_set (lowest and highest grade) and coverage (share of knees whose set holds the reader's grade), "
+            "familiar (bool) and unfamiliarity (float, over 1 is unfamiliar), inverted (bool: a negative, righted), "
+            "model (str), revision (str), seconds (float); what the model can't tell is null. "
+            f"An unreadable file is an error of one sentence. {RESEARCH_USE_NOTICE}",
             concurrency_id="grader",
         )
     return demo
@@ -203,7 +207,26 @@ def scale_html() -> str:
     return f"<dl>{rows}</dl>"
 
 
-def result_html(grading: Grading) -> str:
+def result_html(grading: Grading, drawn: bool = False) -> str:
+    """The grade and what it rests on; folded away for an unfamiliar image, unless it is one that we have `drawn`."""
+    if grading.familiar is False:
+        what = "A drawing, not an X-ray" if drawn else "Unlike the knees that this model was trained on"
+        advice = (
+            "Its grade shows how this page works, and nothing else."
+            if drawn
+            else "Check that it is one knee, from the front, upright and cropped to the joint. "
+            "A grade for anything else means little, however sure it looks."
+        )
+        return (
+            f'<section class="card unfamiliar" role="alert"><p class="file">{text(grading.source)}</p><h2>{what}</h2>'
+            f"<p>{advice} <span>(distance {grading.unfamiliarity:.1f} times the limit)</span></p>"
+            f"<details{' open' if drawn else ''}><summary>Show the grade anyway</summary>"
+            f"{grade_html(grading)}</details></section>"
+        )
+    return f'<section class="card"><p class="file">{text(grading.source)}</p>{grade_html(grading)}</section>'
+
+
+def grade_html(grading: Grading) -> str:
     rows = []
     for grade, probability in zip(GRADES, grading.probabilities, strict=True):
         chosen = ' class="chosen"' if grade.value == grading.grade else ""
@@ -215,10 +238,11 @@ def result_html(grading: Grading) -> str:
     position = grading.expected_grade / (NUM_GRADES - 1) * 100
     ticks = "".join(f"<li>{grade.value}</li>" for grade in GRADES)
     return (
-        f'<section class="card"><p class="file">{text(grading.source)}</p>'
         f'<h2 class="grade"><span class="kl">KL {grading.grade}</span> '
         f'<span class="dot" aria-hidden="true">·</span> <span class="name">{grading.name}</span></h2>'
         f'<p class="certainty">{text(grading.certainty)}.</p>'
+        f"{range_html(grading)}"
+        f"{RIGHTED if grading.inverted else ''}"
         f'<div class="columns"><div>'
         f'<p class="definition"><b>KL {grading.grade} means:</b> {text(GRADES[grading.grade].definition)}</p>'
         f'<div class="expected"><p>Expected grade <b>{grading.expected_grade:.1f}</b> '
@@ -227,8 +251,19 @@ def result_html(grading: Grading) -> str:
         f"<table><caption>Probability of each grade</caption><tbody>{''.join(rows)}</tbody></table></div>"
         f"<details><summary>What the five grades mean</summary>{scale_html()}</details>"
         f'<p class="made">Graded in {grading.seconds:.2f} s by {text(grading.model)}, '
-        f"version {text(grading.revision[:12])}.</p></section>"
+        f"version {text(grading.revision[:12])}.</p>"
     )
+
+
+RIGHTED = '<p class="righted">This was a photographic negative (bone dark); it was inverted before it was graded.</p>'
+
+
+def range_html(grading: Grading) -> str:
+    if grading.grade_set is None:
+        return ""
+    said = f"KL {grading.grade}, {grading.range_in_words}"
+    share = f"such ranges hold the reader's grade in {grading.coverage:.0%} of knees"
+    return f'<p class="range"><b>{said}</b> <span>({share})</span></p>'
 
 
 def pictures_html(one: Radiograph, grading: Grading) -> str:
@@ -366,6 +401,12 @@ CSS = """
 .card .kl { font-weight: 700; color: var(--koa-accent); }
 .card .dot { color: var(--koa-pale); }
 .card .certainty { font-size: 17px; }
+.card .range { margin-top: 4px; font-size: 15px; }
+.card .range span, .card.unfamiliar > p span { color: var(--koa-soft); font-size: 13.5px; }
+.card .righted { margin-top: 6px; font-size: 14.5px; color: var(--koa-warn); }
+.card.unfamiliar { background: var(--koa-warn-fill); border-color: var(--koa-warn-line); }
+.card.unfamiliar > h2, .card.unfamiliar > p, .card.unfamiliar > p span { color: var(--koa-warn); }
+.card.unfamiliar > details > :not(summary) { filter: grayscale(1); }
 .card .definition { color: var(--koa-soft); line-height: 1.5; }
 .card .definition b { color: var(--koa-ink); font-weight: 600; }
 .card.empty > p { color: var(--koa-soft); margin-bottom: 16px; }
@@ -469,7 +510,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--examples", type=Path, help="folder of X-rays to offer; by default drawn knees")
     options = parser.parse_args(arguments)
 
-    grader = Grader.from_pretrained(options.model or default_model(), options.revision, device=options.device)
+    grader = Grader.from_pretrained(options.model, options.revision, device=options.device)
     examples = examples_in(options.examples) if options.examples else drawn_examples()
     grader.grade(examples[0][1])  # the first forward pass is slow; let no visitor wait for it
     # `kill` should tidy up as Ctrl-C does: uploads lie in a folder of our own, which goes when the server goes.

@@ -15,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import readme
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import table_rows
@@ -24,7 +25,6 @@ RECORD = (
     *("recipe.yaml", "run.json", "metrics.jsonl", "metrics.json", "predictions.csv"),
     *("curves.png", "confusion_matrix.png"),
 )
-BEGIN, END = "<!-- paper tables: begin -->", "<!-- paper tables: end -->"
 
 COLUMNS = ("loss", "accuracy", "keras_precision", "keras_recall", "keras_auc")
 # Epoch by epoch: training loss, accuracy, precision, recall, AUC; validation loss.
@@ -97,10 +97,7 @@ def main(argv: list[str] | None = None) -> None:
             shutil.copyfile(args.run / name, RESULTS / name)
     tables = render(RESULTS)
     write_text(RESULTS / "tables.md", tables + "\n")
-    readme = (ROOT / "README.md").read_text()
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    write_text(ROOT / "README.md", f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}")
+    readme.put("paper tables", tables)
 
 
 if __name__ == "__main__":

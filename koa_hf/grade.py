@@ -5,16 +5,15 @@
     python -m koa_hf.grade xrays/ more/*.png --model user/koa-xception --revision main --json > grades.jsonl
 
 Folders are searched all the way down. A file that can't be read is named at the end and doesn't stop the others; the
-exit code is then 2. The CSV has one row a file: file, grade, name, p0 to p4, expected_grade, error.
+exit code is then 2. The CSV has one row a file: file, grade, name, p0 to p4, expected_grade, grade_low and grade_high
+(the prediction set), familiar, inverted, error.
 """
 
 import argparse
-import csv
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -24,14 +23,13 @@ from rich.text import Text
 
 from koa_hf import radiograph
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import replacing
-from koa_hf.grader import Grader, Grading, default_model, percent
+from koa_hf.grader import Grader, Grading, percent
 from koa_hf.grades import NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.precision import PRECISIONS
+from koa_hf.report import as_row, csv_writer
 
 BATCH_SIZE = 8  # on CPUs a larger batch gains nothing; on GPUs reading the files takes longer than grading them
 LONGEST_TABLE = 30  # more results than this are for a CSV file, not for a screen
-COLUMNS = ("file", "grade", "name", *(f"p{g}" for g in range(NUM_GRADES)), "expected_grade", "error")
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
@@ -49,10 +47,10 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
             Path(folder, name)
             for folder, _, names in os.walk(path)
             for name in names
-            if Path(name).suffix.lower() in radiograph.FILE_SUFFIXES and not name.startswith(".")
+            if not name.startswith(".") and radiograph.is_radiograph_file(Path(folder, name))
         ]
         if not inside:
-            raise KoaError(f"{path} holds no X-rays ({', '.join(radiograph.FILE_SUFFIXES)}).")
+            raise KoaError(f"{path} holds no X-rays ({radiograph.FORMATS} files).")
         found.update(dict.fromkeys(sorted(inside)))
     return list(found)
 
@@ -73,54 +71,34 @@ def grade_files(grader: Grader, files: Sequence[Path]) -> Iterator[tuple[Path, G
             yield file, gradings.get(file) or errors[file]
 
 
-def as_row(file: Path, outcome: Grading | str) -> dict:
-    """One row of the CSV; an unreadable file has only its name and the error."""
-    if isinstance(outcome, str):
-        return {"file": str(file), "error": outcome}
-    return {
-        "file": str(file),
-        "grade": outcome.grade,
-        "name": outcome.name,
-        **{f"p{g}": f"{p:.6f}" for g, p in enumerate(outcome.probabilities)},
-        "expected_grade": f"{outcome.expected_grade:.4f}",
-        "error": "",
-    }
-
-
-@contextmanager
-def csv_writer(path: Path | None) -> Iterator[csv.DictWriter | None]:
-    """Rows go to a temporary name beside `path`; the file appears, or is replaced, once all are written."""
-    if path is None:
-        yield None
-        return
-    with ExitStack() as stack:
-        try:
-            if path.is_dir():
-                raise IsADirectoryError(None, "it is a folder")
-            partial = stack.enter_context(replacing(path))
-            opened = stack.enter_context(partial.open("w", newline="", encoding="utf-8"))
-        except OSError as error:
-            raise KoaError(f"{path} can't be written: {error.strerror or error}.") from error
-        writer = csv.DictWriter(opened, COLUMNS)
-        writer.writeheader()
-        yield writer
-
-
 def print_table(console: Console, outcomes: list[tuple[Path, Grading]]) -> None:
-    table = Table("file", "grade", "expected", *(f"KL {g}" for g in range(NUM_GRADES)))
-    for column in table.columns[1:]:
+    table = Table("file", "grade", "range", "expected", *(f"KL {g}" for g in range(NUM_GRADES)), "remarks")
+    for column in table.columns[1:-1]:
         column.no_wrap = True
-    for column in table.columns[2:]:
+    for column in table.columns[3:-1]:
         column.justify = "right"
     for file, grading in outcomes:
+        low, high = grading.grade_set or (None, None)
         # Text: rich would take [brackets] in a file name for markup.
         table.add_row(
             Text(str(file), overflow="fold"),
             f"KL {grading.grade} {grading.name}",
+            "" if low is None else f"{low}" if low == high else f"{low} to {high}",
             f"{grading.expected_grade:.1f}",
             *(percent(p) for p in grading.probabilities),
+            "; ".join(remarks(grading)),
         )
     console.print(table)
+
+
+def remarks(grading: Grading) -> list[str]:
+    """What has to be known before the grade is believed, in a few words each."""
+    found = []
+    if grading.familiar is False:
+        found.append("unlike the training knees")
+    if grading.inverted:
+        found.append("a negative, righted")
+    return found
 
 
 @exit_2_on_bad_input
@@ -151,9 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     graded, failed, total = [], [], 0
     with csv_writer(options.csv) as writer:  # before the model is loaded: a bad path shouldn't cost that wait
-        grader = Grader.from_pretrained(
-            options.model or default_model(), options.revision, options.device, options.precision
-        )
+        grader = Grader.from_pretrained(options.model, options.revision, options.device, options.precision)
         with progress:
             for file, outcome in progress.track(grade_files(grader, files), total=len(files)):
                 if writer:

@@ -2,7 +2,7 @@
 
     from koa_hf import Grader
 
-    grader = Grader.from_pretrained("models/koa-xception")
+    grader = Grader.from_pretrained()          # the bundled model; or a folder, or an id on the Hub
     grading = grader.grade("knee.png")
     print(grading.grade, grading.name, grading.probabilities)
 
@@ -21,17 +21,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from koa_hf import heatmap, radiograph, xception
+from koa_hf import calibration, heatmap, polarity, radiograph, xception
 from koa_hf.checksums import is_damaged, sha256
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
 from koa_hf.precision import PRECISIONS, choose_precision
 from koa_hf.preprocess import Preprocessing
-from koa_hf.radiograph import ImageSource
+from koa_hf.radiograph import ImageSource, Radiograph
+from koa_hf.rules import Rules
 
-DEFAULT_MODELS = ("models/koa-xception", "runs/phantom")
-"""Where a model is looked for when none is named, relative to the repository: the bundled one, then the one that
-`make demo` trains on drawn knees."""
+BUNDLED_MODEL = "models/koa-xception"
+"""The model that comes with the project, relative to the repository."""
 
 MODEL_NAME_FILE = "KOA_MODEL"
 """A file beside app.py that names the model to use, in a copy of the demo made by `koa_hf.hub push-space`."""
@@ -43,19 +43,36 @@ _HUB_FILES = ("*.json", "*.safetensors", "*.yaml", "README.md")
 
 @dataclass(frozen=True)
 class Grading:
-    """What the network says about one X-ray.
+    """What a model says about one X-ray.
 
-    `probabilities` are five floats, KL 0 to 4, that sum to 1; `grade` is the most probable; `expected_grade` is their
-    mean on the 0 to 4 scale. `heatmap` is float32 (5, height, width): what each cell of the final feature map
-    contributed to each grade's logit (see `koa_hf.heatmap`). `revision` is the Hub commit, or the beginning of the
-    sha256 of a local folder's weights. `seconds` runs from file to result, a batch's time shared equally.
+    Attributes:
+        source: the file's name.
+        grade, name: KL 0 to 4 and its name, as the model's rules read it from the probabilities.
+        probabilities: five floats, KL 0 to 4, that sum to 1.
+        calibrated: whether they were made to mean what they say, on knees that the network wasn't trained on.
+        expected_grade: their mean on the 0 to 4 scale.
+        grade_set: lowest and highest grade of the range that holds a reader's grade in a share `coverage` of knees;
+            both None where the model states none.
+        unfamiliarity: distance from the training knees, 0 and up; None where the model can't tell.
+        familiar: whether that is at most 1, the limit.
+        inverted: the X-ray was a photographic negative, and was righted before it was graded.
+        model, revision: folder or Hub id, and the Hub commit or the beginning of the sha256 of the weights.
+        seconds: from file to result, a batch's time shared equally.
+        heatmap: float32 (5, height, width), what each cell of the final feature map contributed to each grade's logit
+            (see `koa_hf.heatmap`).
     """
 
     source: str
     grade: int
     name: str
     probabilities: tuple[float, ...]
+    calibrated: bool
     expected_grade: float
+    grade_set: tuple[int, int] | None
+    coverage: float | None
+    familiar: bool | None
+    unfamiliarity: float | None
+    inverted: bool
     model: str
     revision: str
     seconds: float = field(compare=False)
@@ -64,7 +81,15 @@ class Grading:
     def to_dict(self) -> dict:
         """Everything but the heat map, in types that JSON has."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "heatmap"}
-        return values | {"probabilities": list(self.probabilities)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @property
+    def range_in_words(self) -> str:
+        """The grade set for people, e.g. `could be KL 1 to 2`; empty where the model states none."""
+        if self.grade_set is None:
+            return ""
+        low, high = self.grade_set
+        return f"could be KL {low} to {high}" if low < high else "no other grade is likely"
 
     @property
     def certainty(self) -> str:
@@ -93,12 +118,29 @@ def percent(probability: float) -> str:
     return f"{probability * 100:.0f}%"
 
 
+@dataclass(frozen=True)
+class Output:
+    """What comes out of the network for a batch, on its device.
+
+    Attributes:
+        logits: float32 (batch, 5), averaged with those of the mirror images where the rules say so, not calibrated.
+        maps: float32 (batch, 5, height, width), class activation maps, averaged likewise.
+        unfamiliarity: float32 (batch,), or None where the model can't tell.
+    """
+
+    logits: torch.Tensor
+    maps: torch.Tensor
+    unfamiliarity: torch.Tensor | None
+
+
 class Grader:
     """Grades X-rays with one model. Safe to call from several threads.
 
     Attributes:
+        rules: what lies between the network's output and a grading (grading.json).
         model_id: the folder or Hub id it came from.
         revision: Hub commit, or the first 12 hexadecimal digits of the weights' sha256.
+        precision: `fp32`, `bf16` or `fp16`: what it computes in.
         note: what the model's maker wants every user to read (`koa_note` in config.json); may be empty.
     """
 
@@ -106,6 +148,7 @@ class Grader:
         self,
         model: nn.Module,
         preprocessing: Preprocessing,
+        rules: Rules | None = None,
         *,
         model_id: str = "unnamed",
         revision: str = "unknown",
@@ -116,10 +159,14 @@ class Grader:
         self.device = _device(device)
         if precision not in PRECISIONS:
             raise KoaError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
-        self.autocast_dtype = _AUTOCAST_DTYPES[choose_precision(precision, self.device)]
+        self.precision = choose_precision(precision, self.device)
         # Convolutions run fastest on channels-last tensors, on CPUs as on tensor cores.
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
         self.preprocessing = preprocessing
+        self.rules = rules or Rules()
+        familiarity = self.rules.familiarity
+        self._layer = familiarity.layer if familiarity else None
+        self._unfamiliarity = familiarity.measure(self.device) if familiarity else None
         self.model_id = model_id
         self.revision = revision
         self.note = note
@@ -127,24 +174,27 @@ class Grader:
     @classmethod
     def from_pretrained(
         cls,
-        model: str | os.PathLike,
+        model: str | os.PathLike | None = None,
         revision: str | None = None,
         device: str | torch.device | None = None,
         precision: str = "fp32",
+        plain: bool = False,
     ) -> "Grader":
         """Load a model folder or a Hub repository in the same layout.
 
         Args:
             model: a folder, or a Hub id such as `user/koa-xception`, also with a revision, `user/koa-xception@v1.0`; a
-                folder of that name wins.
+                folder of that name wins. By default `default_model()`, the bundled one.
             revision: branch, tag or commit on the Hub.
             device: `cpu`, `cuda`, ...; by default a GPU where there is one.
             precision: one of `koa_hf.precision.PRECISIONS`. `fp32` agrees with timm and transformers; `bf16` is about
                 twice as fast on CPUs that have it and moves probabilities by a percent or two; `auto` chooses.
+            plain: leave the model's rules aside and take the network at its word, as timm and transformers do.
 
         Raises:
             KoaError: no such model, not one of ours, damaged, or the Hub can't be reached or says no.
         """
+        model = default_model() if model is None else model
         is_local = Path(model).is_dir()
         if is_local and revision is not None:
             raise KoaError(f"{model} is a local folder, and revisions exist on the Hub only; leave revision out.")
@@ -155,6 +205,7 @@ class Grader:
         return cls(
             network,
             preprocessing,
+            Rules() if plain else Rules.load(folder),
             model_id=str(model),
             # The Hub's cache names a snapshot's folder by its commit.
             revision=sha256(folder / xception.WEIGHTS_FILE)[:12] if is_local else folder.name,
@@ -181,70 +232,92 @@ class Grader:
         start = time.perf_counter()
         return self._grade([radiograph.read(source) for source in sources], start)
 
-    def _grade(self, radiographs: Sequence[radiograph.Radiograph], start: float) -> list[Grading]:
+    def autocast(self) -> torch.autocast:
+        """A context in which the network computes in `precision`."""
+        dtype = _AUTOCAST_DTYPES[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+
+    def righted(self, one: Radiograph) -> tuple[Radiograph, bool]:
+        """The X-ray as the network is to see it, and whether it had to be inverted for that."""
+        if self.rules.right_negatives and polarity.is_negative(one.pixels):
+            return dataclasses.replace(one, pixels=255 - one.pixels), True
+        return one, False
+
+    def _grade(self, radiographs: Sequence[Radiograph], start: float) -> list[Grading]:
         if not radiographs:
             return []
-        images = torch.stack([self.preprocessing(one) for one in radiographs])
-        logits, maps = self.logits_and_maps(images)
-        probabilities = logits.double().softmax(1)  # float64, so that five of them sum to 1 in any arithmetic
+        righted = [self.righted(one) for one in radiographs]
+        output = self.forward(torch.stack([self.preprocessing(one) for one, _ in righted]))
+        rules = self.rules
+        # In float64, so that five probabilities sum to 1 in any arithmetic.
+        probabilities = calibration.probabilities_of(output.logits.cpu().numpy(), rules.temperature or 1.0)
+        grades = calibration.read_grades(probabilities, rules.thresholds)
+        ranges = calibration.grade_sets(probabilities, grades, rules.sets.level).tolist() if rules.sets else None
+        distances = None if output.unfamiliarity is None else output.unfamiliarity.tolist()
+        maps = output.maps.cpu().numpy()
         seconds = (time.perf_counter() - start) / len(radiographs)
-        gradings = []
-        for one, p, contributions in zip(radiographs, probabilities.tolist(), maps.numpy(), strict=True):
-            grade = int(np.argmax(p))
-            gradings.append(
-                Grading(
-                    source=one.name,
-                    grade=grade,
-                    name=GRADE_NAMES[grade],
-                    probabilities=tuple(p),
-                    expected_grade=sum(g * value for g, value in enumerate(p)),
-                    model=self.model_id,
-                    revision=self.revision,
-                    seconds=seconds,
-                    heatmap=contributions,
-                )
+        return [
+            Grading(
+                source=one.name,
+                grade=int(grades[i]),
+                name=GRADE_NAMES[grades[i]],
+                probabilities=tuple(probabilities[i].tolist()),
+                calibrated=rules.temperature is not None,
+                expected_grade=float(calibration.expected_grade(probabilities[i])),
+                grade_set=tuple(ranges[i]) if ranges else None,
+                coverage=rules.sets.coverage if rules.sets else None,
+                familiar=distances[i] <= 1 if distances else None,
+                unfamiliarity=distances[i] if distances else None,
+                inverted=righted[i][1],
+                model=self.model_id,
+                revision=self.revision,
+                seconds=seconds,
+                heatmap=maps[i],
             )
-        return gradings
+            for i, one in enumerate(radiographs)
+        ]
 
     @torch.inference_mode()
-    def logits_and_maps(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One forward pass.
+    def forward(self, images: torch.Tensor) -> Output:
+        """One pass through the network, or two where the rules average with the mirror image.
 
         Args:
             images: float32 (batch, 3, size, size), values -1 to 1, as `preprocess` makes them.
-
-        Returns:
-            logits float32 (batch, 5) and class activation maps float32 (batch, 5, height, width), on the CPU.
         """
-        images = images.to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            features = self.model.forward_features(images)
+        images = images.to(self.device)
+        both = torch.cat([images, images.flip(-1)]) if self.rules.flip_average else images
+        both = both.contiguous(memory_format=torch.channels_last)
+        with self.autocast():
+            features, inner = xception.features(self.model, both, self._layer)
         # The head stays in float32: it costs nothing there, and the maps then add up to exactly these logits.
         features = features.float()
         logits = self.model.forward_head(features)
-        return logits.cpu(), heatmap.class_activation_map(features, self.model.fc).cpu()
+        maps = heatmap.class_activation_map(features, self.model.fc)
+        if self.rules.flip_average:
+            logits = logits.unflatten(0, (2, -1)).mean(0)
+            maps = (maps[: len(images)] + maps[len(images) :].flip(-1)) / 2
+        distances = self._unfamiliarity(inner[: len(images)]) if self._unfamiliarity else None
+        return Output(logits, maps, distances)
 
 
 def default_model() -> str:
     """The model to use when none is named.
 
-    The environment variable KOA_MODEL, else what the file KOA_MODEL of a Space says, else the first of
-    `DEFAULT_MODELS`.
+    The environment variable KOA_MODEL, else what the file KOA_MODEL of a Space says, else the bundled model.
 
     Raises:
-        KoaError: there is none.
+        KoaError: there is none, as where only the package was installed.
     """
     if named := os.environ.get("KOA_MODEL"):
         return named
     repository = Path(__file__).resolve().parent.parent
     if (repository / MODEL_NAME_FILE).is_file():
         return (repository / MODEL_NAME_FILE).read_text().strip()
-    for relative in DEFAULT_MODELS:
-        if (repository / relative / xception.CONFIG_FILE).is_file():
-            # As short as it can be said from here; it is shown to people.
-            folder = repository / relative
-            return relative if Path(relative).resolve() == folder else str(folder)
-    raise KoaError("there is no model here yet; run `make demo`, or give a folder or Hub id with --model.")
+    bundled = repository / BUNDLED_MODEL
+    if not (bundled / xception.CONFIG_FILE).is_file():
+        raise KoaError("there is no bundled model here; give a model folder or a Hub id.")
+    # As short as it can be said from here; it is shown to people.
+    return BUNDLED_MODEL if Path(BUNDLED_MODEL).resolve() == bundled else str(bundled)
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -32,7 +32,7 @@ files hold the machine's), and whatever else somebody put into the folder."""
 
 SPACE_REQUIREMENTS = (
     *("torch", "torchvision", "timm", "gradio", "huggingface-hub", "safetensors"),
-    *("numpy", "pillow", "matplotlib"),
+    *("numpy", "pillow", "matplotlib", "pydantic", "pydicom", "imagecodecs"),
 )
 """What the demo imports. Training, evaluation and data sets need more, and a Space takes minutes to install them."""
 

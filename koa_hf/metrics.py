@@ -33,12 +33,17 @@ HIGHER_IS_BETTER = {
     "expected_calibration_error": False,
 }
 
+# What `train/evaluate.py` adds where the model's rules give grade sets or know what is unfamiliar.
+BY_RULES = ("set_coverage", "mean_set_size", "called_unfamiliar")
+
 DESCRIPTION = """Agreement between predicted KL probabilities and KL grades.
 
-accuracy: share of images whose most probable grade is the reader's.
+The predicted grade is the most probable one, unless `predicted` gives another reading of the probabilities.
+
+accuracy: share of images whose predicted grade is the reader's.
 balanced_accuracy (= macro_recall): mean over grades of the recall; a grade that no image has is left out.
 quadratic_weighted_kappa: Cohen 1968, weights (i-j)^2.
-mean_absolute_error, within_one_grade: of the most probable grade, in grades.
+mean_absolute_error, within_one_grade: of the predicted grade, in grades.
 macro_precision, macro_f1: mean over the grades; a grade never predicted counts as 0.
 macro_auc: mean over grades of the one-versus-rest area under the ROC curve.
 keras_precision, keras_recall: keras.metrics.Precision and Recall with defaults: a grade counts as predicted where its
@@ -52,7 +57,8 @@ confusion_matrix: 5 by 5 counts, rows the reader's grade, columns the predicted 
 
 
 class KneeGradeMetrics(evaluate.Metric):
-    """`compute(predictions=probabilities (n, 5), references=grades (n,))` -> dict of the figures in `DESCRIPTION`."""
+    """`compute(predictions=probabilities (n, 5), references=grades (n,), predicted=grades (n,) or None)` -> dict of
+    the figures in `DESCRIPTION`."""
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -67,18 +73,24 @@ class KneeGradeMetrics(evaluate.Metric):
             ),
         )
 
-    def _compute(self, predictions, references) -> dict:
-        return grade_metrics(np.asarray(predictions), np.asarray(references))
+    def _compute(self, predictions, references, predicted=None) -> dict:
+        return grade_metrics(np.asarray(predictions), np.asarray(references), predicted)
 
 
-def grade_metrics(probabilities: np.ndarray, grades: np.ndarray) -> dict:
-    """The figures of `DESCRIPTION` from probabilities float (n, 5), rows summing to 1, and grades int (n,).
+def grade_metrics(probabilities: np.ndarray, grades: np.ndarray, predicted: np.ndarray | None = None) -> dict:
+    """The figures of `DESCRIPTION`.
 
     A figure that is undefined for these images (an AUC where only one grade occurs) is None.
+
+    Args:
+        probabilities: float (n, 5), rows summing to 1.
+        grades: int (n,), the reader's.
+        predicted: int (n,), the grades read from the probabilities; by default the most probable ones.
     """
     probabilities = np.asarray(probabilities, np.float64)
     grades = np.asarray(grades)
-    predicted = probabilities.argmax(1)
+    if predicted is None:
+        predicted = probabilities.argmax(1)
     one_hot = grades[:, None] == GRADES
     claimed = probabilities > 0.5
     hits = int((claimed & one_hot).sum())
@@ -93,7 +105,7 @@ def grade_metrics(probabilities: np.ndarray, grades: np.ndarray) -> dict:
         "images": len(grades),
         "accuracy": float((distance == 0).mean()),
         "balanced_accuracy": float(np.nanmean(recall)),
-        "quadratic_weighted_kappa": _quadratic_weighted_kappa(confusion),
+        "quadratic_weighted_kappa": _kappa(confusion),
         "mean_absolute_error": float(distance.mean()),
         "within_one_grade": float((distance <= 1).mean()),
         "macro_precision": float(precision.mean()),
@@ -110,7 +122,12 @@ def grade_metrics(probabilities: np.ndarray, grades: np.ndarray) -> dict:
     }
 
 
-def _quadratic_weighted_kappa(confusion: np.ndarray) -> float | None:
+def quadratic_weighted_kappa(predicted: np.ndarray, grades: np.ndarray) -> float | None:
+    """Cohen's kappa with weights (i-j)^2 of two int (n,); None where only one and the same grade occurs."""
+    return _kappa(np.bincount(grades * NUM_GRADES + predicted, minlength=NUM_GRADES**2).reshape(NUM_GRADES, -1))
+
+
+def _kappa(confusion: np.ndarray) -> float | None:
     # From the matrix at hand; scikit-learn's cohen_kappa_score would build it again (the tests compare the two).
     weights = (GRADES[:, None] - GRADES[None, :]) ** 2
     by_chance = np.outer(confusion.sum(1), confusion.sum(0)) / confusion.sum()
@@ -131,7 +148,12 @@ def expected_calibration_error(probabilities: np.ndarray, grades: np.ndarray, bi
 
 
 def bootstrap_intervals(
-    probabilities: np.ndarray, grades: np.ndarray, patients, repeats: int = 1000, seed: int = 0
+    probabilities: np.ndarray,
+    grades: np.ndarray,
+    patients,
+    predicted: np.ndarray | None = None,
+    repeats: int = 1000,
+    seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals of every single-number figure, resampling patients (both knees together).
 
@@ -139,8 +161,11 @@ def bootstrap_intervals(
         probabilities: float (n, 5).
         grades: int (n,).
         patients: n patient ids.
+        predicted: int (n,), as for `grade_metrics`.
         repeats: bootstrap samples.
     """
+    if predicted is None:
+        predicted = np.asarray(probabilities).argmax(1)
     _, patient = np.unique(np.asarray(patients), return_inverse=True)
     order = np.argsort(patient, kind="stable")
     images_of = np.split(order, np.cumsum(np.bincount(patient))[:-1])
@@ -149,7 +174,7 @@ def bootstrap_intervals(
     for _ in range(repeats):
         chosen = random.integers(0, len(images_of), len(images_of))
         rows = np.concatenate([images_of[i] for i in chosen])
-        samples.append(grade_metrics(probabilities[rows], grades[rows]))
+        samples.append(grade_metrics(probabilities[rows], grades[rows], predicted[rows]))
     intervals = {}
     for name in HIGHER_IS_BETTER:
         values = [sample[name] for sample in samples if sample[name] is not None]
@@ -168,4 +193,7 @@ def table_rows(figures: dict, intervals: dict | None = None) -> list[tuple[str, 
         rows.append((name.replace("_", " "), "undefined" if value is None else f"{value:.4f}", between))
     for grade, recall in zip(GRADE_NAMES, figures["recall_by_grade"], strict=True):
         rows.append((f"recall of {grade}", "no image" if recall is None else f"{recall:.4f}", ""))
+    for name in BY_RULES:
+        if name in figures:
+            rows.append((name.replace("_", " "), f"{figures[name]:.4f}", ""))
     return rows

@@ -14,10 +14,12 @@ from pathlib import Path
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from koa_hf.calibration import ROUNDING
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
 from koa_hf.metrics import table_rows
+from koa_hf.rules import Rules
 
 BASE_MODEL = "timm/legacy_xception.tf_in1k"
 """The Hub's copy of the network that the ImageNet recipes start from (Keras Applications' weights, in timm's form)."""
@@ -70,11 +72,11 @@ from transformers import pipeline                # stock transformers
 print(pipeline("image-classification", model="FOLDER_OR_HUB_ID")("knee.png"))
 ```
 
-All three give the same probabilities. `revision="..."` (`hf-hub:FOLDER_OR_HUB_ID@...` for timm) pins a version.
-
+{same} `revision="..."` (`hf-hub:FOLDER_OR_HUB_ID@...` for timm) pins a version.
+{rules}
 ## How it was measured
 
-{split} split, {images} knees; 95 % intervals by bootstrap over patients; grade = the most probable one.
+{split} split, {images} knees; 95 % intervals by bootstrap over patients; grade = {read_out}.
 
 | figure | value | 95 % interval |
 |---|---|---|
@@ -86,7 +88,8 @@ Confusion matrix (rows the reader's grade, columns the predicted one):
 |---|---|---|---|---|---|
 {confusion}
 
-`keras` figures are Keras' defaults (micro, probability over 0.5), as the paper that this work starts from reports them.
+{read_outs}`keras` figures are Keras' defaults (micro, probability over 0.5), as the paper that this work starts from
+reports them.
 
 ## Training
 
@@ -106,8 +109,36 @@ For research on automatic grading, for teaching, and as a baseline. Not for diag
 - KL 1 ("doubtful") is noisy by nature, and published recalls on it run from 0.02 to 0.45; radiologists differ too.
 - One cohort (OAI), one crop geometry (the joint centred, one knee an image), no demographics in the data: performance
   on other hospitals, machines and people is unknown.
+{limits}"""
+
+PLAIN_LIMITS = """\
 - Photographic negatives (about 1.2 % of the release) and whole films are outside what it was trained for.
 - The probabilities are the network's own, not calibrated.
+"""
+
+RULED_LIMITS = """\
+- Whole films and other views than the frontal one are outside what it was trained for.
+- Calibration, grade sets and the limit of familiarity were fitted on the validation split of the same cohort; elsewhere
+  they may be off. Two knees of one patient are not independent, which the stated coverage neglects.
+- The validation figures were looked at while the recipe was chosen; the test split was not.
+"""
+
+RULES = """
+## What the Grader adds (grading.json)
+
+| | |
+|---|---|
+| photographic negatives | {negatives} |
+| mirror image | {flip} |
+| probabilities | softmax of the logits over a temperature of {temperature:.3f} |
+| grade | {read_out} |
+| grade set | a range of grades that holds the reader's in {coverage:.0%} of knees |
+| familiarity | {features}-dimensional Mahalanobis distance at `{layer}`, {components} principal directions |
+
+Held-out patients of the validation split (fitted on nine tenths, measured on the last, for each): expected
+calibration error {error:.3f}; the sets hold the reader's grade in {held_coverage:.1%} of knees with {size:.2f} grades
+on average; {flagged:.1%} of knees are called unfamiliar, and {caught:.0%} of images that are no ordinary knee crop
+(photographs, noise, text, other X-rays, knees upside down or in parts; mean AUROC {auroc:.3f}).
 """
 
 
@@ -160,7 +191,8 @@ def render(folder: Path) -> ModelCard:
         f"| **{row_name}** | " + " | ".join(map(str, row)) + " |"
         for row_name, row in zip(GRADE_NAMES, figures["confusion_matrix"], strict=True)
     ]
-    machine = run["machine"]
+    machine, rules = run["machine"], Rules.load(folder)
+    ruled = rules != Rules()
     body = BODY.format(
         title=name,
         note=f"\n**{recipe['note']}**\n" if recipe["note"] else "",
@@ -172,6 +204,11 @@ def render(folder: Path) -> ModelCard:
         images=figures["images"],
         figures="\n".join(f"| {' | '.join(row)} |" for row in table_rows(figures, intervals)),
         names=" | ".join(GRADE_NAMES),
+        same=SAME_PROBABILITIES[ruled],
+        rules=_rules(rules) if ruled else "",
+        read_out=_read_out(rules),
+        read_outs=_read_outs(metrics.get("read_outs", {})),
+        limits=RULED_LIMITS if ruled else PLAIN_LIMITS,
         confusion="\n".join(confusion),
         train_images=run["dataset"]["images"]["train"],
         dataset=f" from [{dataset_id}](https://huggingface.co/datasets/{dataset_id}) at `{dataset_commit}`"
@@ -184,6 +221,54 @@ def render(folder: Path) -> ModelCard:
         recipe=recipe_text,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
+
+
+SAME_PROBABILITIES = {
+    False: "All three give the same probabilities.",
+    True: "The last two give the network's own probabilities, as `Grader.from_pretrained(..., plain=True)` does;\n"
+    "what the Grader adds otherwise is listed below.",
+}
+
+
+def _read_out(rules: Rules) -> str:
+    if rules.thresholds is None:
+        return "the most probable one"
+    if rules.thresholds == ROUNDING:
+        return "the expected grade, rounded"
+    return "the expected grade, cut at " + ", ".join(f"{value:.2f}" for value in rules.thresholds)
+
+
+def _rules(rules: Rules) -> str:
+    held_out, familiarity = rules.held_out, rules.familiarity
+    return RULES.format(
+        negatives="recognised and inverted before grading" if rules.right_negatives else "taken as they are",
+        flip="logits are averaged with its" if rules.flip_average else "not used",
+        temperature=rules.temperature,
+        read_out=_read_out(rules),
+        coverage=rules.sets.coverage,
+        features=familiarity.features,
+        layer=familiarity.layer,
+        components=familiarity.components,
+        error=held_out["expected_calibration_error"],
+        held_coverage=held_out["set_coverage"],
+        size=held_out["mean_set_size"],
+        flagged=held_out["called_unfamiliar"],
+        caught=held_out["unfamiliar_caught"],
+        auroc=held_out["unfamiliar_auroc"],
+    )
+
+
+def _read_outs(ways: dict[str, dict]) -> str:
+    """A table of the figures for each way of reading the grade; empty where the metrics have none."""
+    if not ways:
+        return ""
+    columns = list(next(iter(ways.values())))
+    lines = [
+        f"| the grade read as | {' | '.join(name.replace('_', ' ') for name in columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+        *(f"| {way} | {' | '.join(f'{figures[name]:.4f}' for name in columns)} |" for way, figures in ways.items()),
+    ]
+    return "\n".join(lines) + "\n\n"
 
 
 def _interval(between: list[float] | None) -> dict | None:

@@ -112,6 +112,25 @@ def run_steps(model: nn.Module, activation: torch.Tensor, first: str, before: st
     return activation
 
 
+def features(
+    model: nn.Module, images: torch.Tensor, layer: str | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The final feature map, and what one step on the way to it put out, averaged over the image.
+
+    Args:
+        images: float32 (batch, 3, size, size), values -1 to 1.
+        layer: one of `STEPS` up to `act4`, or None.
+
+    Returns:
+        float (batch, 2048, height, width), and float32 (batch, channels) or None.
+    """
+    if layer is None:
+        return model.forward_features(images), None
+    after = STEPS[STEPS.index(layer) + 1]
+    inner = run_steps(model, images, STEPS[0], after)
+    return run_steps(model, inner, after, "global_pool"), inner.float().mean((2, 3))
+
+
 def select_trainable(model: nn.Module, part: str) -> None:
     """Let only the parameters of `part` (a key of `TRAINABLE_PARTS`) require a gradient."""
     prefixes = TRAINABLE_PARTS[part].prefixes
@@ -202,11 +221,14 @@ def fingerprint(model: nn.Module, before: str | None = None) -> str:
     return digest.hexdigest()
 
 
-def save(model: nn.Module, folder: str | os.PathLike, image_size: int, note: str = "") -> None:
+def save(
+    model: nn.Module, folder: str | os.PathLike, image_size: int, note: str = "", dtype: torch.dtype | None = None
+) -> None:
     """Write config.json, model.safetensors and checksums.json: loadable by this project, timm and transformers.
 
     Args:
         note: a sentence that every user of the model has to see, kept under `koa_note`.
+        dtype: of the stored weights, which are computed with in float32 all the same; None: as they are.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,6 +239,7 @@ def save(model: nn.Module, folder: str | os.PathLike, image_size: int, note: str
         "global_pool": "avg",
         "label_names": list(GRADE_NAMES),
         **({"koa_note": note} if note else {}),
+        "dtype": "float32",  # transformers would compute in whatever the weights are stored in
         # No `model_args.num_classes`: with it transformers' AutoModelForImageClassification raises a TypeError.
         "pretrained_cfg": {
             "architecture": ARCHITECTURE,
@@ -230,7 +253,7 @@ def save(model: nn.Module, folder: str | os.PathLike, image_size: int, note: str
             "license": "apache-2.0",
         },
     }
-    save_weights(model, folder / WEIGHTS_FILE)
+    save_weights(model, folder / WEIGHTS_FILE, dtype=dtype)
     write_text(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
     checksums.record(folder)
 
@@ -260,14 +283,23 @@ def load(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
     return model.float().eval(), Preprocessing(size)
 
 
-def save_weights(model: nn.Module, path: str | os.PathLike, instead: dict[str, torch.Tensor] | None = None) -> None:
+def save_weights(
+    model: nn.Module,
+    path: str | os.PathLike,
+    instead: dict[str, torch.Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Write all parameters and buffers as safetensors; the file appears whole or not at all.
 
     Args:
         instead: values to write in place of the model's own, by name.
+        dtype: what floating-point values are stored as; None: as they are.
     """
     state = {**model.state_dict(), **(instead or {})}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    tensors = {
+        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in state.items()
+    }
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replacing(Path(path)) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})

@@ -1,3 +1,5 @@
+import html
+
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
@@ -5,7 +7,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
-from koa_hf import Grader, phantom
+from koa_hf import Grader, Grading, phantom
 
 
 @pytest.fixture(scope="module")
@@ -52,3 +54,42 @@ def test_words_from_outside_are_text_in_the_page():
 def test_a_folder_that_is_no_model_ends_it_with_one_sentence(tmp_path, capsys):
     assert app.main(["--model", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path} is not a model folder: it has no config.json.\n"
+
+
+def grading(**said) -> Grading:
+    values = {
+        "source": "knee.png",
+        "grade": 2,
+        "name": "minimal",
+        "probabilities": (0.1, 0.3, 0.5, 0.1, 0.0),
+        "calibrated": True,
+        "expected_grade": 1.6,
+        "grade_set": (1, 2),
+        "coverage": 0.9,
+        "familiar": True,
+        "unfamiliarity": 0.4,
+        "inverted": False,
+        "model": "m",
+        "revision": "r",
+        "seconds": 0.1,
+        "heatmap": np.zeros((5, 4, 4), np.float32),
+    }
+    return Grading(**{**values, **said})
+
+
+def test_the_result_states_the_range_and_that_a_negative_was_righted():
+    page = app.result_html(grading(inverted=True))
+    assert "KL 2, could be KL 1 to 2" in page
+    assert "hold the reader's grade in 90% of knees" in html.unescape(page)
+    assert "it was inverted before it was graded" in page
+    plain = app.result_html(grading(grade_set=None, coverage=None, familiar=None, unfamiliarity=None))
+    assert "could be" not in plain
+    assert "inverted" not in plain
+
+
+def test_an_image_unlike_the_training_knees_is_said_to_be_so_before_its_grade_which_is_folded_away():
+    page = app.result_html(grading(familiar=False, unfamiliarity=3.2))
+    assert page.index("Unlike the knees") < page.index("<details><summary>Show the grade anyway") < page.index("KL 2")
+    drawn = app.result_html(grading(familiar=False, unfamiliarity=3.2), drawn=True)
+    assert "A drawing, not an X-ray" in drawn
+    assert "<details open>" in drawn

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from koa_hf.grade import COLUMNS, main
+from koa_hf.grade import main
+from koa_hf.report import COLUMNS
 
 
 @pytest.fixture
@@ -45,9 +46,9 @@ def test_an_unreadable_file_is_named_at_the_end_and_stops_nothing(xrays, model_f
 def test_json_on_stdout_is_one_object_a_file_and_nothing_else(xrays, model_folder, capsys):
     assert main([str(xrays), "--model", str(model_folder), "--json"]) == 0
     objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [sorted(o) for o in objects] == [
-        ["expected_grade", "file", "grade", "model", "name", "probabilities", "revision", "seconds"]
-    ] * 2
+    keys = ["calibrated", "coverage", "expected_grade", "familiar", "file", "grade", "grade_set", "inverted", "model"]
+    keys += ["name", "probabilities", "revision", "seconds", "unfamiliarity"]
+    assert [sorted(one) for one in objects] == [keys] * 2
 
 
 def test_results_are_shown_as_a_table_too(xrays, model_folder, capsys):

@@ -26,7 +26,7 @@ def test_timm_computes_the_same_logits_from_the_model_folder(grader, model_folde
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     with torch.inference_mode():
         theirs = model(transform(Image.open(knee_png).convert("RGB")).unsqueeze(0))
-    ours, _ = grader.logits_and_maps(grader.preprocessing(radiograph.read(knee_png)).unsqueeze(0))
+    ours = grader.forward(grader.preprocessing(radiograph.read(knee_png)).unsqueeze(0)).logits
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
@@ -155,7 +155,23 @@ def test_the_default_model_is_the_one_the_environment_names(monkeypatch):
 )
 def test_certainty_is_put_in_words(probabilities, phrase):
     grade = int(np.argmax(probabilities))
-    grading = Grading("x", grade, GRADE_NAMES[grade], probabilities, 0, "m", "r", 0.1, np.zeros((5, 1, 1)))
+    grading = Grading(
+        source="x",
+        grade=grade,
+        name=GRADE_NAMES[grade],
+        probabilities=probabilities,
+        calibrated=False,
+        expected_grade=0,
+        grade_set=None,
+        coverage=None,
+        familiar=None,
+        unfamiliarity=None,
+        inverted=False,
+        model="m",
+        revision="r",
+        seconds=0.1,
+        heatmap=np.zeros((5, 1, 1)),
+    )
     assert grading.certainty == phrase
 
 

@@ -9,9 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import transformers
+from PIL import Image
 from safetensors.torch import load_file
 
-from koa_hf import dataset
+from koa_hf import Grader, checksums, dataset, phantom
+from koa_hf.grades import GRADE_NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 # Small enough for seconds: random weights, the least image size, 40 training images in batches of 12, so that the
@@ -34,8 +37,12 @@ def run(dataset, out, *options, processes=1, script="train/run.py", check=True) 
         # `options`) keeps those that --multi_gpu starts off the GPUs.
         launcher = [*launcher, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
         launcher += ["--num_processes", str(processes)]
-    command = [*launcher, script, "--dataset", str(dataset), "--output-dir", str(out), *map(str, options)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    return command(script, "--dataset", dataset, "--output-dir", out, *options, launcher=launcher, check=check)
+
+
+def command(script, *options, launcher=(sys.executable,), check=True) -> subprocess.CompletedProcess:
+    whole = [*launcher, script, *map(str, options)]
+    done = subprocess.run(whole, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -97,10 +104,10 @@ def test_accumulated_parts_give_the_loss_curve_of_the_whole_batch(finished, data
 
 def kill_and_resume(dataset: Path, out: Path, options: list[str], sent: signal.Signals, checkpoint: str) -> None:
     """Start a run, end it as soon as a mid-epoch checkpoint is there, and resume it."""
-    command = [sys.executable, "train/run.py", "--dataset", str(dataset), "--output-dir", str(out), *options]
+    started = [sys.executable, "train/run.py", "--dataset", str(dataset), "--output-dir", str(out), *options]
     # One checkpoint a batch, so that there is a mid-epoch one to wait for.
     process = subprocess.Popen(
-        [*command, "--checkpoint-every", "1"], cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
+        [*started, "--checkpoint-every", "1"], cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
     while not (out / "checkpoints" / checkpoint).exists():
@@ -154,6 +161,38 @@ def test_evaluation_needs_only_a_model_folder_and_a_data_set(finished, dataset_f
     again = json.loads((tmp_path / "two" / "metrics.json").read_text())["figures"]
     assert again["confusion_matrix"] == figures["confusion_matrix"]
     assert len((tmp_path / "two" / "predictions.csv").read_text().splitlines()) == 1 + 16
+
+
+def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, tmp_path):
+    bundle, results = tmp_path / "koa-xception", tmp_path / "results"
+    few = ("--training-knees", 40, "--images-per-kind", 2)
+    command("train/bundle.py", "--run", finished, "--dataset", dataset_folder, "--output", bundle,
+            "--results", results, *few)  # fmt: skip
+    assert (bundle / "model.safetensors").stat().st_size < 45e6  # float16
+    assert json.loads((results / "float16.json").read_text())["largest_probability_change"] < 0.01
+    for picture in ("reliability.png", "familiarity.png", "confusion_matrix.png", "curves.png"):
+        assert (results / picture).stat().st_size > 1000
+    assert "Mahalanobis" in (bundle / "README.md").read_text()
+    checksums.check(bundle)
+
+    knee = phantom.draw(2, seed=1)
+    grader, plain = Grader.from_pretrained(bundle), Grader.from_pretrained(bundle, plain=True)
+    grading = grader.grade(knee)
+    assert grading.calibrated
+    assert grading.familiar is not None
+    assert grading.grade_set[0] <= grading.grade <= grading.grade_set[1]
+    theirs = transformers.pipeline("image-classification", model=str(bundle), device="cpu")
+    answers = {answer["label"]: answer["score"] for answer in theirs(Image.fromarray(knee), top_k=5)}
+    ours = dict(zip(GRADE_NAMES, plain.grade(knee).probabilities, strict=True))
+    assert answers == pytest.approx(ours, abs=1e-4)
+
+    command("train/audit.py", "--model", bundle, "--dataset", dataset_folder, "--results", results)
+    audit = json.loads((results / "audit.json").read_text())
+    assert audit["deletion"]["knees"] == 16
+    assert audit["worst_mistakes"][0]["file_name"].endswith(".png")
+    again = command("train/bundle.py", "--run", finished, "--dataset", dataset_folder, "--output", bundle,
+                    "--results", results, check=False)  # fmt: skip
+    assert (again.returncode, "is not empty" in again.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Data-set rows as what the network takes."""
 
+from collections.abc import Callable
+
 import torch
 from datasets import Dataset as HubDataset
 from datasets import DatasetDict, Image
@@ -7,6 +9,7 @@ from datasets import DatasetDict, Image
 from koa_hf import radiograph
 from koa_hf.errors import KoaError
 from koa_hf.preprocess import Preprocessing
+from koa_hf.radiograph import Radiograph
 
 
 class KneeImages(torch.utils.data.Dataset):
@@ -15,9 +18,16 @@ class KneeImages(torch.utils.data.Dataset):
     Grey and not yet normalised: a third of the bytes to move, and what augmentation works on.
     """
 
-    def __init__(self, split: HubDataset, preprocessing: Preprocessing):
+    def __init__(
+        self,
+        split: HubDataset,
+        preprocessing: Preprocessing,
+        prepare: Callable[[Radiograph], Radiograph] | None = None,
+    ):
+        """`prepare` is done to each X-ray before preprocessing."""
         self.split = split.cast_column("image", Image(decode=False))
         self.preprocessing = preprocessing
+        self.prepare = prepare
 
     def __len__(self) -> int:
         return len(self.split)
@@ -26,6 +36,8 @@ class KneeImages(torch.utils.data.Dataset):
         example = self.split[row]
         source = example["image"]["bytes"] or example["image"]["path"]
         xray = radiograph.read(source, name=example.get("file_name"))
+        if self.prepare:
+            xray = self.prepare(xray)
         return {
             "pixels": torch.from_numpy(self.preprocessing.to_uint8(xray)),
             "label": example["label"],

@@ -8,7 +8,6 @@ predictions.csv and confusion_matrix.png into --output-dir.
 """
 
 import argparse
-import contextlib
 import csv
 import io
 import json
@@ -26,63 +25,99 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 from torch.utils.data import DataLoader
 
-from koa_hf import Grader, dataset, dataset_hub
+from koa_hf import Grader, calibration, dataset, dataset_hub
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
-from koa_hf.metrics import KneeGradeMetrics, bootstrap_intervals, table_rows
+from koa_hf.metrics import KneeGradeMetrics, bootstrap_intervals, grade_metrics, table_rows
 from koa_hf.precision import PRECISIONS
 from koa_hf.preprocess import normalise
+from koa_hf.rules import Rules
 from train import plots
 from train.data import KneeImages, choose_split
-from train.device import mixed_precision, share_cores
+from train.device import share_cores
 from train.predict import predict
+
+BY_READ_OUT = ("accuracy", "balanced_accuracy", "quadratic_weighted_kappa", "mean_absolute_error", "macro_f1")
+RULES_SHOWN = {"flip_average", "right_negatives", "temperature", "thresholds", "sets"}
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model said of one split, and what that is worth."""
+    """What a grader said of one split, and what that is worth."""
 
     split: str
-    probabilities: np.ndarray  # float (images, 5)
-    grades: np.ndarray  # int (images,)
+    probabilities: np.ndarray  # float64 (images, 5), by the model's rules
+    predicted: np.ndarray  # int (images,), by the model's rules
+    unfamiliarity: np.ndarray | None  # float (images,), over 1 is unfamiliar
+    grades: np.ndarray  # int (images,), the reader's
     file_names: list[str]
+    rules: Rules
     figures: dict
     intervals: dict[str, tuple[float, float]]  # 95 %, by patient
     precision: str
 
 
 def evaluate_model(
-    accelerator: Accelerator, model: nn.Module, images: KneeImages, split: str, batch_size: int, autocast: bool = True
+    accelerator: Accelerator, grader: Grader, images: KneeImages, split: str, batch_size: int
 ) -> Evaluation:
     """Grade every image of a split once, over all processes, and compute figures with bootstrap intervals.
 
     Args:
+        images: preprocessed as the grader has it, and righted by it.
         batch_size: images over all processes.
-        autocast: False computes in float32 whatever the accelerator's precision, as the Grader does.
     """
-    model = model.to(accelerator.device, memory_format=torch.channels_last)
     loader = accelerator.prepare(DataLoader(images, batch_size))
 
-    def input_of(batch: dict) -> torch.Tensor:
-        return normalise(batch["pixels"]).contiguous(memory_format=torch.channels_last)
+    def judge(pixels: torch.Tensor) -> torch.Tensor:
+        output = grader.forward(pixels)
+        columns = [output.logits]
+        if output.unfamiliarity is not None:
+            columns.append(output.unfamiliarity[:, None])
+        return torch.cat(columns, 1)
 
-    with accelerator.autocast() if autocast else contextlib.nullcontext():
-        logits, labels = predict(accelerator, model, loader, input_of, f"grading {split}")
-    probabilities, grades = logits.softmax(1).numpy(), labels.numpy()
-    main = accelerator.is_main_process
+    judged, labels = predict(accelerator, judge, loader, lambda batch: normalise(batch["pixels"]), f"grading {split}")
+    rules, grades = grader.rules, labels.numpy()
+    probabilities = calibration.probabilities_of(judged[:, :NUM_GRADES].numpy(), rules.temperature or 1.0)
+    predicted = calibration.read_grades(probabilities, rules.thresholds)
+    unfamiliarity = judged[:, NUM_GRADES].numpy() if rules.familiarity else None
+    figures, intervals = {}, {}
+    if accelerator.is_main_process:
+        figures = KneeGradeMetrics().compute(predictions=probabilities, references=grades, predicted=predicted)
+        if rules.sets:
+            low, high = calibration.grade_sets(probabilities, predicted, rules.sets.level).T
+            figures["set_coverage"] = float(((low <= grades) & (grades <= high)).mean())
+            figures["mean_set_size"] = float((high - low + 1).mean())
+        if unfamiliarity is not None:
+            figures["called_unfamiliar"] = float((unfamiliarity > 1).mean())
+        intervals = bootstrap_intervals(probabilities, grades, images.split["patient_id"], predicted)
     return Evaluation(
         split=split,
         probabilities=probabilities,
+        predicted=predicted,
+        unfamiliarity=unfamiliarity,
         grades=grades,
         file_names=list(images.split["file_name"]),
-        figures=KneeGradeMetrics().compute(predictions=probabilities, references=grades) if main else {},
-        intervals=bootstrap_intervals(probabilities, grades, images.split["patient_id"]) if main else {},
-        precision="fp32" if not autocast or accelerator.mixed_precision == "no" else accelerator.mixed_precision,
+        rules=rules,
+        figures=figures,
+        intervals=intervals,
+        precision=grader.precision,
     )
+
+
+def read_outs(evaluation: Evaluation) -> dict[str, dict]:
+    """Figures for each way of reading a grade from the probabilities: name -> figures that depend on it."""
+    ways = {"most probable grade": None, "rounded expected grade": calibration.ROUNDING}
+    if evaluation.rules.thresholds not in ways.values():
+        ways["expected grade by the model's thresholds"] = evaluation.rules.thresholds
+    found = {}
+    for name, thresholds in ways.items():
+        predicted = calibration.read_grades(evaluation.probabilities, thresholds)
+        figures = grade_metrics(evaluation.probabilities, evaluation.grades, predicted)
+        found[name] = {key: figures[key] for key in BY_READ_OUT}
+    return found
 
 
 def write_evaluation(
@@ -93,7 +128,7 @@ def write_evaluation(
     model_revision: str | None = None,
     dataset_commit: str | None = None,
 ) -> None:
-    """Write metrics.json, predictions.csv and confusion_matrix.png, and print the table.
+    """Write metrics.json, predictions.csv and confusion_matrix.png, and print the tables.
 
     Args:
         model_revision: see `Grader.revision`.
@@ -101,6 +136,7 @@ def write_evaluation(
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = evaluation.figures
+    ways = read_outs(evaluation)
     summary = {
         "model": model_name,
         "model_revision": model_revision,
@@ -108,25 +144,46 @@ def write_evaluation(
         "dataset_commit": dataset_commit,
         "split": evaluation.split,
         "precision": evaluation.precision,
+        "rules": evaluation.rules.model_dump(mode="json", include=RULES_SHOWN),
         "figures": figures,
         "intervals_95_by_patient": evaluation.intervals,
+        "read_outs": ways,
     }
     write_text(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
-    writer.writerow(["file_name", "grade", "predicted", *(f"p{grade}" for grade in range(NUM_GRADES))])
-    for name, grade, row in zip(evaluation.file_names, evaluation.grades, evaluation.probabilities, strict=True):
-        writer.writerow([name, grade, row.argmax(), *(f"{p:.5f}" for p in row)])
+    unfamiliarity = [] if evaluation.unfamiliarity is None else ["unfamiliarity"]
+    writer.writerow(["file_name", "grade", "predicted", *(f"p{grade}" for grade in range(NUM_GRADES)), *unfamiliarity])
+    for i, (name, grade) in enumerate(zip(evaluation.file_names, evaluation.grades, strict=True)):
+        distance = [f"{evaluation.unfamiliarity[i]:.4f}"] if unfamiliarity else []
+        chances = [f"{p:.5f}" for p in evaluation.probabilities[i]]
+        writer.writerow([name, grade, evaluation.predicted[i], *chances, *distance])
     write_text(folder / "predictions.csv", rows.getvalue())
     title = f"{model_name} on {evaluation.split}: {figures['images']} knees, accuracy {figures['accuracy']:.3f}"
     plots.confusion_matrix(figures["confusion_matrix"], title, folder / "confusion_matrix.png")
 
+    console = Console()
+    console.print(figures_table(title, table_rows(figures, evaluation.intervals)))
+    console.print(read_outs_table(ways))
+
+
+def figures_table(title: str, rows: list[tuple[str, str, str]]) -> Table:
     table = Table(title=title)
     for column in ("figure", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "figure" else "right")
-    for row in table_rows(figures, evaluation.intervals):
+    for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    return table
+
+
+def read_outs_table(ways: dict[str, dict]) -> Table:
+    table = Table(title="the grade read as")
+    table.add_column("")
+    for key in BY_READ_OUT:
+        table.add_column(key.replace("_", " "), justify="right")
+    for name, figures in ways.items():
+        table.add_row(name, *("undefined" if figures[key] is None else f"{figures[key]:.4f}" for key in BY_READ_OUT))
+    return table
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -139,6 +196,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", default="validation", help="train, validation or test")
     parser.add_argument("--output-dir", help="default: runs/evaluation/MODEL-SPLIT")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 is what the Grader serves")
+    parser.add_argument("--plain", action="store_true", help="leave the model's grading.json aside: argmax of softmax")
     parser.add_argument("--cpu", action="store_true", help="measure on the CPU even where there is a GPU")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="images over all processes")
     return parser.parse_args(argv)
@@ -149,20 +207,26 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     accelerator = Accelerator(
         cpu=args.cpu,
-        mixed_precision=mixed_precision(args.precision, args.cpu),
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
     share_cores(accelerator)
     with accelerator.main_process_first():
-        grader = Grader.from_pretrained(args.model, args.model_revision, device=accelerator.device)
+        grader = Grader.from_pretrained(
+            args.model, args.model_revision, accelerator.device, args.precision, plain=args.plain
+        )
         data = dataset.load(args.dataset, args.configuration, args.revision)
-    images = KneeImages(choose_split(data, args.split, args.dataset), grader.preprocessing)
-    evaluation = evaluate_model(accelerator, grader.model, images, args.split, args.batch_size)
+    images = KneeImages(
+        choose_split(data, args.split, args.dataset), grader.preprocessing, lambda one: grader.righted(one)[0]
+    )
+    evaluation = evaluate_model(accelerator, grader, images, args.split, args.batch_size)
     if accelerator.is_main_process:
         name = Path(args.model).name
         out = Path(args.output_dir or f"runs/evaluation/{name}-{args.split}")
         write_evaluation(evaluation, out, args.model, args.dataset, grader.revision, dataset_hub.commit_of(data))
         print(f"written to {out}")
+        if args.split != "test":
+            sealed = "accelerate launch train/evaluate.py --split test --dataset RELEASE_WITH_TEST --model"
+            print(f"on a sealed test split: {sealed} {args.model}")
     accelerator.end_training()
 
 

@@ -68,6 +68,17 @@ class Stage(Section):
         return self
 
 
+class Grading(Section):
+    """How grades are made from the finished network's output; `train/calibrate.py` fits what there is to fit."""
+
+    flip_average: bool = True  # mean of the logits of the X-ray and of its mirror image
+    right_negatives: bool = True  # photographic negatives are inverted first
+    # most_probable; rounded: the expected grade, rounded; tuned: cut at thresholds fitted for the quadratic kappa
+    read_out: Literal["most_probable", "rounded", "tuned"] = "most_probable"
+    coverage: float = Field(0.9, gt=0, lt=1)  # share of knees whose grade set holds the reader's grade
+    unfamiliar: float = Field(0.01, gt=0, lt=1)  # share of validation knees that may be called unfamiliar
+
+
 class Recipe(Section):
     """Everything that decides what a run learns. Where and how fast it runs is left to the command line."""
 
@@ -83,6 +94,7 @@ class Recipe(Section):
     best_metric: Literal["last", "loss", *HIGHER_IS_BETTER] = "loss"
     augmentation: Augmentation = Augmentation()
     stages: tuple[Stage, ...] = Field(min_length=1)
+    grading: Grading = Grading()
 
     @model_validator(mode="after")
     def _ends_at_full_size(self):
@@ -161,8 +173,8 @@ def _first_problem(error: ValidationError) -> str:
         section = Recipe
         if problem["loc"][0] == "stages":
             section = Stage
-        elif problem["loc"][0] == "augmentation":
-            section = Augmentation
+        elif problem["loc"][0] in ("augmentation", "grading"):
+            section = {"augmentation": Augmentation, "grading": Grading}[problem["loc"][0]]
         return f"unknown key {key!r}; allowed here: {', '.join(section.model_fields)}."
     if problem["type"] == "missing":
         return f"the key {key!r} is missing."

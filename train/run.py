@@ -33,7 +33,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from koa_hf import dataset, dataset_hub, hub, losses, model_card, xception
+from koa_hf import Grader, dataset, dataset_hub, hub, losses, model_card, xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
@@ -228,7 +228,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             bar.close()
 
             trained = time.perf_counter()
-            judged = tail if progress.average is None else progress.average
+            judged = (tail if progress.average is None else progress.average).eval()
             with accelerator.autocast():
                 logits, labels = predict(accelerator, judged, loaders["validation"], input_of, "validation")
             seconds = {
@@ -271,9 +271,9 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         xception.save(model, out, plan.image_size, plan.note)
         plots.curves(progress.history, out / "curves.png")
     accelerator.wait_for_everyone()
-    evaluation = evaluate_model(
-        accelerator, model, images["validation"], "validation", args.eval_batch_size, autocast=False
-    )
+    # In float32 and by no rules, as timm and transformers will grade with it.
+    grader = Grader(model, Preprocessing(plan.image_size), device=accelerator.device)
+    evaluation = evaluate_model(accelerator, grader, images["validation"], "validation", args.eval_batch_size)
     if cache is not None and not args.keep_cache:
         cache.remove()
     accelerator.end_training()  # from here on the processes can't wait for each other any more
@@ -348,7 +348,7 @@ def make_optimizer(tail: nn.Module, stage: Stage, steps_an_epoch: int):
         optimizer = torch.optim.SGD(parameters, stage.lr, momentum=0.9, weight_decay=stage.weight_decay, nesterov=True)
     else:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[stage.optimizer]
-        optimizer = kind(parameters, stage.lr, weight_decay=stage.weight_decay)
+        optimizer = kind(parameters, stage.lr, weight_decay=stage.weight_decay, fused=True)
     steps = stage.epochs * steps_an_epoch
     warmup = max(1, round(stage.warmup * steps))
 

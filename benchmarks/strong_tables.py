@@ -1,0 +1,132 @@
+"""What the bundled model is worth, from results/strong/: for the README, and results/strong/tables.md.
+
+python benchmarks/strong_tables.py
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import readme
+from koa_hf.errors import exit_2_on_bad_input
+from koa_hf.files import write_text
+from koa_hf.metrics import table_rows
+
+RESULTS = ROOT / "results"
+READ_OUTS = {
+    "most_probable": "most probable grade",
+    "rounded": "expected grade, rounded",
+    "tuned": "expected grade, thresholds fitted for QWK on other patients",
+}
+FIGURES = {
+    "accuracy": "accuracy",
+    "quadratic_weighted_kappa": "QWK",
+    "mean_absolute_error": "MAE",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_auc": "macro AUC",
+}
+
+
+def read(path: str) -> dict:
+    return json.loads((RESULTS / path).read_text())
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def runs() -> str:
+    """The ablation: every run on the whole release, what it was, and its figures on validation (plain, argmax)."""
+    rows = []
+    for folder in sorted(path.parent for path in RESULTS.glob("*/run.json")):
+        recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+        run = json.loads((folder / "run.json").read_text())
+        metrics_file = folder / "plain.json"
+        metrics = json.loads((metrics_file if metrics_file.is_file() else folder / "metrics.json").read_text())
+        what = "; ".join(
+            f"{stage['train'].replace('_', ' ')} {stage['epochs']} epochs, {stage['loss'].replace('_', ' ')}"
+            for stage in recipe["stages"]
+        )
+        sizes = [size for stage in recipe["stages"] for size in stage.get("image_sizes") or [recipe["image_size"]]]
+        size = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else str(sizes[0])
+        augmented = "yes" if any(recipe["augmentation"].values()) else "no"
+        minutes = run["seconds"]["this_process"] / 60
+        figures = [f"{metrics['figures'][name]:.3f}" for name in FIGURES]
+        rows.append([folder.name, what, size, augmented, str(recipe["seed"]), f"{minutes:.0f}", *figures])
+    header = ["run", "trained", "px", "augmented", "seed", "minutes", *FIGURES.values()]
+    return table(header, rows)
+
+
+def render() -> str:
+    metrics, found = read("strong/metrics.json"), read("strong/calibration.json")
+    audit, half = read("strong/audit.json"), read("strong/float16.json")
+    calibration, sets, familiarity = found["calibration"], found["sets"], found["familiarity"]
+    figures = table_rows(metrics["figures"], metrics["intervals_95_by_patient"])
+    read_outs = [
+        [
+            READ_OUTS[row["read_out"]] + (" (the model's)" if row["chosen"] else ""),
+            "yes" if row["flip_average"] else "no",
+            *(f"{row[name]:.3f}" for name in FIGURES),
+            f"{row['set_coverage']:.3f}",
+            f"{row['mean_set_size']:.2f}",
+        ]
+        for row in found["read_outs"]
+    ]
+    kinds = [
+        [
+            kind,
+            f"{familiarity['chosen']['auroc'][kind]:.3f}",
+            f"{caught:.0%}",
+            f"{familiarity['left_out'][kind]['caught']:.0%}",
+        ]
+        for kind, caught in familiarity["chosen"]["caught"].items()
+    ]
+    best = max(familiarity["tried"], key=lambda row: row["mean_auroc"])
+    deletion = audit["deletion"]
+    low, high = deletion["difference_95_by_patient"]
+    parts = [
+        "**On the 826 validation knees**, by the model's own rules (intervals by bootstrap over patients):",
+        table(["figure", "value", "95 % interval"], [list(row) for row in figures]),
+        "**Runs so far**, the plain network on validation (no mirror image, no calibration, most probable grade):",
+        runs(),
+        "**How the grade is read from the probabilities** (temperature, thresholds and sets fitted on nine tenths of "
+        "the patients, measured on the last tenth, for each tenth):",
+        table(["read as", "mirror image too", *FIGURES.values(), "set coverage", "mean set size"], read_outs),
+        f"**Probabilities.** Temperature {calibration['temperature']:.3f}. Expected calibration error "
+        f"{calibration['error_before']:.3f} before, {calibration['error_held_out']:.3f} on held-out patients; "
+        f"{calibration['error_by_chance']:.3f} is what chance alone leaves of perfect probabilities on so many knees. "
+        f"Cross-entropy {calibration['cross_entropy_before']:.3f} before, "
+        f"{calibration['cross_entropy_held_out']:.3f} held out. Sets stated at {sets['stated_coverage']:.0%} hold the "
+        f"reader's grade in {sets['coverage']:.1%} of held-out knees ("
+        + ", ".join(f"KL {grade} {value:.0%}" for grade, value in enumerate(sets["coverage_by_grade"]))
+        + f"), {sets['mean_size']:.2f} grades on average.",
+        f"**Familiarity.** {familiarity['chosen']['method']}, chosen among {len(familiarity['tried'])} ways by the "
+        f"share of the images below that it catches (last column: the choice made without that kind). "
+        f"{familiarity['called_unfamiliar_held_out']:.1%} of held-out knees are called unfamiliar. Highest mean AUROC "
+        f"of all ways: {best['mean_auroc']:.3f} ({best['method']}).",
+        table(["kind of image", "AUROC", "caught", "caught, left out of the choice"], kinds),
+        f"**float16.** The shipped weights change {half['grades_changed']} of {half['knees']} grades "
+        f"({half['of_these_ties']} of them ties under {half['tie_below']}); largest change of a probability "
+        f"{half['largest_probability_change']:.4f}.",
+        f"**Heat maps.** Blurring away the hottest tenth costs the grade {deletion['mean_loss']['without the hottest tenth']:.3f} "  # noqa: E501
+        f"of its probability, a random tenth {deletion['mean_loss']['without a random tenth']:.3f}: a difference of "
+        f"{deletion['difference']:.3f} ({low:.3f} to {high:.3f}); the hottest costs more in "
+        f"{deletion['hottest_costs_more_in']:.0%} of {deletion['knees']} knees.",
+    ]
+    return "\n\n".join(parts)
+
+
+@exit_2_on_bad_input
+def main() -> None:
+    text = render()
+    write_text(RESULTS / "strong" / "tables.md", text + "\n")
+    readme.put("strong tables", text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

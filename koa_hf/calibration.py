@@ -1,0 +1,63 @@
+"""Probabilities that mean what they say, and what is read from them: a grade, and a range of grades.
+
+Everything here is a function of a knee's five logits and of a few numbers that `train/calibrate.py` fits on knees that
+the network wasn't trained on:
+
+- temperature scaling (Guo et al. 2017, https://arxiv.org/abs/1706.04599): softmax(logits / temperature);
+- the grade: the most probable one, or the mean of the probabilities cut at four thresholds;
+- grade sets: contiguous ranges around the grade that hold the reader's grade in a stated share of knees, by split
+  conformal prediction (Vovk et al. 2005; ordinal sets as in Lu et al. 2022, https://arxiv.org/abs/2207.02238).
+"""
+
+import numpy as np
+
+from koa_hf.grades import NUM_GRADES
+
+ROUNDING = (0.5, 1.5, 2.5, 3.5)
+"""Thresholds that round the expected grade to the nearest one."""
+
+_GRADES = np.arange(NUM_GRADES)
+
+
+def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Logits float (n, 5) -> probabilities float64 (n, 5), rows summing to 1."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def expected_grade(probabilities: np.ndarray) -> np.ndarray:
+    """Mean of the grades under the probabilities: (n, 5) -> (n,), 0 to 4."""
+    return probabilities @ _GRADES
+
+
+def read_grades(probabilities: np.ndarray, thresholds: tuple[float, ...] | None = None) -> np.ndarray:
+    """One grade a knee, int (n,): the most probable, or the number of `thresholds` below the expected grade."""
+    if thresholds is None:
+        return probabilities.argmax(1)
+    return (expected_grade(probabilities)[:, None] > np.asarray(thresholds)).sum(1)
+
+
+def set_scores(probabilities: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """How strongly each grade belongs to a knee's set, float (n, 5), 0 to 1.
+
+    For the chosen grade 1; for any other the highest probability among the grades from it outwards, away from the
+    chosen one. Grades that score at least some level are therefore always contiguous and hold the chosen grade, and
+    they are the fewest that hold every grade that probable: the "least ambiguous" sets of Sadinle et al. 2019
+    (https://arxiv.org/abs/1609.00451), made contiguous.
+
+    Args:
+        probabilities: float (n, 5).
+        chosen: int (n,), the grade that the set is built around.
+    """
+    outwards_up = np.maximum.accumulate(probabilities[:, ::-1], axis=1)[:, ::-1]
+    outwards_down = np.maximum.accumulate(probabilities, axis=1)
+    scores = np.where(chosen[:, None] < _GRADES, outwards_up, outwards_down)
+    scores[np.arange(len(chosen)), chosen] = 1.0
+    return scores
+
+
+def grade_sets(probabilities: np.ndarray, chosen: np.ndarray, level: float) -> np.ndarray:
+    """Lowest and highest grade of each knee's set, int (n, 2), both included."""
+    inside = set_scores(probabilities, chosen) >= level
+    return np.stack([inside.argmax(1), NUM_GRADES - 1 - inside[:, ::-1].argmax(1)], axis=1)

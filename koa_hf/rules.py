@@ -1,0 +1,73 @@
+"""From a network's output to what people are told: the rules that a model folder carries in grading.json.
+
+`train/calibrate.py` fits and writes them, the Grader and `train/evaluate.py` follow them. Without the file a network
+is taken at its word: most probable grade, softmax probabilities, no sets and no opinion on familiarity, which is also
+what timm and transformers make of the same folder.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from koa_hf.errors import KoaError
+from koa_hf.familiarity import Familiarity
+from koa_hf.files import write_text
+
+RULES_FILE = "grading.json"
+
+
+class GradeSets(BaseModel):
+    """Contiguous ranges of grades that hold the reader's in a share `coverage` of knees: `calibration.grade_sets`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    coverage: float = Field(gt=0, lt=1)
+    level: float = Field(ge=0, le=1)
+
+
+class Rules(BaseModel):
+    """See the module.
+
+    Attributes:
+        flip_average: logits are the mean of those of the X-ray and of its mirror image.
+        right_negatives: photographic negatives are inverted before grading.
+        temperature: what logits are divided by; None: not calibrated.
+        thresholds: where the expected grade passes from one grade to the next; None: the most probable grade counts.
+        sets, familiarity: None where the model has none.
+        fitted_on: split, images and fingerprint of the data set, and the like; for people, not used.
+        held_out: what the rules were worth on patients that they weren't fitted to; for people, not used.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    flip_average: bool = False
+    right_negatives: bool = False
+    temperature: float | None = Field(None, gt=0)
+    thresholds: tuple[float, float, float, float] | None = None
+    sets: GradeSets | None = None
+    familiarity: Familiarity | None = None
+    fitted_on: dict = {}
+    held_out: dict = {}
+
+    @classmethod
+    def load(cls, folder: Path) -> "Rules":
+        """The rules of a model folder; those of a plain network where it has no grading.json.
+
+        Raises:
+            KoaError: the file is damaged, or was made by a later version of this project.
+        """
+        path = folder / RULES_FILE
+        if not path.is_file():
+            return cls()
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise KoaError(
+                f"{path} is damaged or made by another version of this project; get the model or the project again."
+            ) from error
+
+    def save(self, folder: Path) -> None:
+        write_text(folder / RULES_FILE, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")

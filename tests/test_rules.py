@@ -1,0 +1,109 @@
+"""A model folder's grading.json: what it changes in a grading."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from koa_hf import Grader, phantom, xception
+from koa_hf.errors import KoaError
+from koa_hf.familiarity import Familiarity
+from koa_hf.preprocess import normalise
+from koa_hf.rules import GradeSets, Rules
+
+LAYER = "block8"
+
+
+@pytest.fixture(scope="module")
+def ruled_folder(model_folder, tmp_path_factory):
+    """`model_folder` with every rule there is; familiar is what looks like the drawn knees."""
+    plain = Grader.from_pretrained(model_folder)
+    knees = [phantom.draw(grade, seed=seed, size=128) for grade in range(5) for seed in range(6)]
+    features = xception.features(plain.model, normalise_all(knees), LAYER)[1].detach().numpy()
+    rules = Rules(
+        flip_average=True,
+        right_negatives=True,
+        temperature=2.0,
+        thresholds=(0.5, 1.5, 2.5, 3.5),
+        sets=GradeSets(coverage=0.9, level=0.15),
+        familiarity=Familiarity.fit(LAYER, features, components=8, least_familiar=3.0),
+    )
+    folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("ruled") / "model")
+    rules.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ruled(ruled_folder) -> Grader:
+    return Grader.from_pretrained(ruled_folder)
+
+
+def normalise_all(knees):
+    import torch
+
+    return normalise(torch.from_numpy(np.stack(knees)))
+
+
+def test_what_is_saved_is_what_is_loaded(ruled_folder):
+    rules = Rules.load(ruled_folder)
+    assert rules.sets == GradeSets(coverage=0.9, level=0.15)
+    rules.save(ruled_folder)
+    assert Rules.load(ruled_folder) == rules
+
+
+def test_without_rules_or_with_plain_the_network_is_taken_at_its_word(model_folder, ruled_folder, knee_png):
+    bare, plain = Grader.from_pretrained(model_folder), Grader.from_pretrained(ruled_folder, plain=True)
+    one, other = bare.grade(knee_png), plain.grade(knee_png)
+    assert one.probabilities == other.probabilities
+    assert (other.grade_set, other.familiar, other.calibrated, other.inverted) == (None, None, False, False)
+    assert other.range_in_words == ""
+
+
+def test_a_knee_and_its_mirror_image_get_the_same_grading(ruled, knee_png):
+    pixels = phantom.draw(2, seed=5)
+    one, mirrored = ruled.grade(pixels), ruled.grade(np.ascontiguousarray(pixels[:, ::-1]))
+    assert one.probabilities == pytest.approx(mirrored.probabilities, abs=1e-4)
+    np.testing.assert_allclose(one.heatmap, mirrored.heatmap[:, :, ::-1], atol=1e-3)
+
+
+def test_a_photographic_negative_is_righted_and_said_to_have_been(ruled):
+    pixels = phantom.draw(1, seed=3)
+    one, negative = ruled.grade(pixels), ruled.grade(255 - pixels)
+    assert (one.inverted, negative.inverted) == (False, True)
+    assert one.probabilities == negative.probabilities
+
+
+def test_probabilities_grade_and_set_follow_the_rules(ruled, ruled_folder):
+    pixels = phantom.draw(4, seed=9)
+    grading = ruled.grade(pixels)
+    logits = ruled.forward(ruled.preprocessing(ruled.righted(_read(pixels))[0]).unsqueeze(0)).logits[0].double()
+    assert grading.probabilities == pytest.approx((logits / 2).softmax(0).tolist(), abs=1e-6)
+    assert grading.calibrated
+    assert grading.grade == round(grading.expected_grade)
+    low, high = grading.grade_set
+    assert low <= grading.grade <= high
+    assert all(p < 0.15 for g, p in enumerate(grading.probabilities) if not low <= g <= high)
+    assert grading.coverage == 0.9
+    assert grading.range_in_words in (f"could be KL {low} to {high}", "no other grade is likely")
+
+
+def test_a_drawn_knee_is_familiar_and_noise_is_not(ruled):
+    noise = np.random.default_rng(0).integers(0, 256, (224, 224), np.uint8)
+    knee, other = ruled.grade_batch([phantom.draw(2, seed=50), noise])
+    assert knee.familiar
+    assert knee.unfamiliarity <= 1 < other.unfamiliarity
+    assert not other.familiar
+
+
+def test_damaged_rules_are_refused_in_one_sentence(ruled_folder, tmp_path):
+    folder = shutil.copytree(ruled_folder, tmp_path / "model")
+    for text in ('{"version": 1, "temperature": -1}', "{", '{"version": 99}', '{"surprise": 1}'):
+        (folder / "grading.json").write_text(text)
+        with pytest.raises(KoaError, match=r"grading\.json is damaged or made by another version"):
+            Grader.from_pretrained(folder)
+
+
+def _read(pixels):
+    from koa_hf import radiograph
+
+    return radiograph.read(pixels)

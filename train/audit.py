@@ -1,0 +1,192 @@
+"""Look hard at a model: where it errs worst, which grades it misses, and whether its heat maps show what it uses.
+
+    python train/audit.py --model models/koa-xception --dataset data/knee-kl --results results/strong
+
+Deletion test (Samek et al. 2017, https://arxiv.org/abs/1509.06321): the tenth of the X-ray that the heat map calls
+hottest is blurred away, and, for comparison, a tenth of the same cells taken at random. If the map is true, the first
+costs the grade more of its probability. Reads predictions.csv, which `train/evaluate.py` left in --results, and writes
+audit.json, recall.png and deletion.png beside it.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent  # see train/run.py
+sys.path = [str(HERE.parent), *(path for path in sys.path if path != str(HERE))]
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from koa_hf import Grader, dataset
+from koa_hf.calibration import expected_grade, probabilities_of
+from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.files import write_text
+from koa_hf.grades import NUM_GRADES
+from koa_hf.precision import PRECISIONS
+from koa_hf.preprocess import normalise
+from koa_hf.progress import progress_bar
+from train import plots
+from train.data import KneeImages, choose_split
+
+WORST = 20
+DELETED = 0.1
+BLURRED_TO = 4  # pixels a side, and up again: no joint space is left in that
+BATCH_SIZE = 16
+
+
+def predictions_in(folder: Path) -> list[dict]:
+    """The rows of predictions.csv, numbers as numbers.
+
+    Raises:
+        KoaError: there is none, or it isn't one.
+    """
+    try:
+        with (folder / "predictions.csv").open(newline="") as opened:
+            return [
+                {
+                    "file_name": row["file_name"],
+                    "grade": int(row["grade"]),
+                    "predicted": int(row["predicted"]),
+                    "probabilities": np.array([float(row[f"p{g}"]) for g in range(NUM_GRADES)]),
+                }
+                for row in csv.DictReader(opened)
+            ]
+    except (OSError, KeyError, ValueError) as error:
+        raise KoaError(f"{folder} has no predictions.csv of train/evaluate.py; run that first.") from error
+
+
+def worst_mistakes(rows: list[dict]) -> list[dict]:
+    """The knees that were graded furthest from the reader's grade, by the mean squared distance it was given."""
+
+    def distance(row: dict) -> float:
+        return float(row["probabilities"] @ (np.arange(NUM_GRADES) - row["grade"]) ** 2)
+
+    return [
+        {
+            "file_name": row["file_name"],
+            "reader": row["grade"],
+            "predicted": row["predicted"],
+            "probability_of_readers": round(float(row["probabilities"][row["grade"]]), 4),
+            "expected_grade": round(float(expected_grade(row["probabilities"])), 3),
+            "mean_squared_distance": round(distance(row), 3),
+        }
+        for row in sorted(rows, key=distance, reverse=True)[:WORST]
+    ]
+
+
+def hottest(maps: torch.Tensor, size: int) -> torch.Tensor:
+    """The hottest `DELETED` of the cells of each map, as a mask: float (n, height, width) -> bool (n, size, size)."""
+    flat = maps.flatten(1)
+    cells = max(1, round(DELETED * flat.shape[1]))
+    mask = torch.zeros_like(flat).scatter_(1, flat.topk(cells).indices, 1.0).view_as(maps)
+    return functional.interpolate(mask[:, None], (size, size))[:, 0] > 0.5
+
+
+def deletion(grader: Grader, images: KneeImages) -> dict[str, np.ndarray]:
+    """Probability of each knee's grade: whole, without the hottest tenth, without a random tenth; float (n,) each."""
+    found: dict[str, list] = {"whole": [], "without the hottest tenth": [], "without a random tenth": []}
+    generator = torch.Generator().manual_seed(0)
+    size = grader.preprocessing.image_size
+
+    def probabilities(pixels: torch.Tensor) -> np.ndarray:
+        return probabilities_of(grader.forward(pixels).logits.cpu().numpy(), grader.rules.temperature or 1.0)
+
+    with progress_bar("deleting", len(images), show=True) as advance:
+        for batch in DataLoader(images, BATCH_SIZE):
+            pixels = normalise(batch["pixels"])
+            output = grader.forward(pixels)
+            whole = probabilities_of(output.logits.cpu().numpy(), grader.rules.temperature or 1.0)
+            grade = whole.argmax(1)
+            rows = np.arange(len(grade))
+            maps = output.maps.cpu()[rows, grade]
+            # Blurred beyond recognition: no new edges, unlike a black patch, and the brightness stays.
+            blurred = functional.interpolate(
+                functional.adaptive_avg_pool2d(pixels, BLURRED_TO), (size, size), mode="bilinear"
+            )
+            found["whole"].append(whole[rows, grade])
+            for name, scores in (
+                ("without the hottest tenth", maps),
+                ("without a random tenth", torch.rand(maps.shape, generator=generator)),
+            ):
+                changed = torch.where(hottest(scores, size)[:, None], blurred, pixels)
+                found[name].append(probabilities(changed)[rows, grade])
+            for _ in rows:
+                advance()
+    return {name: np.concatenate(values) for name, values in found.items()}
+
+
+def summary(found: dict[str, np.ndarray], patients: np.ndarray, repeats: int = 2000) -> dict:
+    """Mean loss of probability for both deletions and their difference, with its 95 % interval by patient."""
+    lost = {name: found["whole"] - values for name, values in found.items() if name != "whole"}
+    difference = lost["without the hottest tenth"] - lost["without a random tenth"]
+    _, patient = np.unique(patients, return_inverse=True)
+    sums, counts = np.bincount(patient, difference), np.bincount(patient)
+    drawn = np.random.default_rng(0).integers(0, len(counts), (repeats, len(counts)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    return {
+        "knees": len(difference),
+        "deleted_share": DELETED,
+        "mean_probability": {name: float(values.mean()) for name, values in found.items()},
+        "mean_loss": {name: float(values.mean()) for name, values in lost.items()},
+        "difference": float(difference.mean()),
+        "difference_95_by_patient": [float(value) for value in np.percentile(means, (2.5, 97.5))],
+        "hottest_costs_more_in": float((difference > 0).mean()),
+    }
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a model folder or an id on the Hub")
+    parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
+    parser.add_argument("--revision", help="branch, tag or commit of the data set on the Hub")
+    parser.add_argument("--results", required=True, type=Path, help="where train/evaluate.py wrote predictions.csv")
+    parser.add_argument("--split", default="validation", help="the split of those predictions")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bf16 where the hardware has it")
+    return parser.parse_args(argv)
+
+
+@exit_2_on_bad_input
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    rows = predictions_in(args.results)
+    grader = Grader.from_pretrained(args.model, precision=args.precision)
+    split = choose_split(dataset.load(args.dataset, revision=args.revision), args.split, args.dataset)
+    if list(split["file_name"]) != [row["file_name"] for row in rows]:
+        raise KoaError(f"predictions.csv in {args.results} is not about the {args.split} split of {args.dataset}.")
+    found = deletion(grader, KneeImages(split, grader.preprocessing, lambda one: grader.righted(one)[0]))
+    audit = {
+        "model": args.model,
+        "model_revision": grader.revision,
+        "precision": grader.precision,
+        "split": args.split,
+        "deletion": summary(found, np.array(split["patient_id"])),
+        "worst_mistakes": worst_mistakes(rows),
+    }
+    write_text(args.results / "audit.json", json.dumps(audit, indent=2) + "\n")
+    plots.deletion(found, args.results / "deletion.png")
+    plots.recall(np.array([row["grade"] for row in rows]), np.array([row["predicted"] for row in rows]),
+                 args.results / "recall.png")  # fmt: skip
+
+    console = Console()
+    table = Table(title="worst mistakes")
+    for column in audit["worst_mistakes"][0]:
+        table.add_column(column.replace("_", " "))
+    for row in audit["worst_mistakes"]:
+        table.add_row(*map(str, row.values()))
+    console.print(table)
+    lost = audit["deletion"]
+    console.print(
+        f"probability lost without the hottest tenth {lost['mean_loss']['without the hottest tenth']:.3f}, without a "
+        f"random tenth {lost['mean_loss']['without a random tenth']:.3f}; written to {args.results}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

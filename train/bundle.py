@@ -1,0 +1,124 @@
+"""From a finished run to the model that ships: half the bytes, rules fitted, measured, described.
+
+    python train/bundle.py --run runs/strong --dataset data/knee-kl --output models/koa-xception \\
+        --results results/strong
+
+In order: store the weights as float16 and compare the grades with the run's own; fit grading.json (as
+`train/calibrate.py`); measure on the validation split by those rules (as `train/evaluate.py`); write the card.
+--output gets what a model folder holds on the Hub; --results the reports, pictures and predictions, and the run's own
+figures, without any rules, as plain.json.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent  # see train/run.py
+sys.path = [str(HERE.parent), *(path for path in sys.path if path != str(HERE))]
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from koa_hf import Grader, dataset, dataset_hub, model_card, xception
+from koa_hf.calibration import probabilities_of
+from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.files import write_text
+from koa_hf.precision import PRECISIONS
+from train import recipe
+from train.calibrate import IMAGES_PER_KIND, TRAINING_KNEES, calibrate, write_calibration
+from train.data import KneeImages, choose_split
+from train.evaluate import evaluate_model, write_evaluation
+from train.measuring import measure
+
+RECORD = ("run.json", "metrics.jsonl", "curves.png")
+"""Of the run, kept beside the model."""
+
+TIE = 0.01
+"""Two grades whose probabilities are nearer than this are a tie: either may come out ahead in another arithmetic."""
+
+
+def compare(one: Grader, other: Grader, images: KneeImages) -> dict:
+    """How two models of the same network differ on the same images."""
+    first, second = (
+        probabilities_of(measure(grader, images, f"knees with {grader.model_id}").logits) for grader in (one, other)
+    )
+    changed = first.argmax(1) != second.argmax(1)
+    ordered = np.sort(first, axis=1)
+    ties = ordered[:, -1] - ordered[:, -2] < TIE
+    return {
+        "knees": len(images),
+        "grades_changed": int(changed.sum()),
+        "of_these_ties": int((changed & ties).sum()),
+        "tie_below": TIE,
+        "largest_probability_change": float(abs(first - second).max()),
+    }
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", required=True, type=Path, help="a finished run's folder")
+    parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
+    parser.add_argument("--revision", help="branch, tag or commit of the data set on the Hub")
+    parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
+    parser.add_argument("--results", required=True, type=Path, help="for reports and pictures")
+    parser.add_argument("--name", help="what the results call the model (default: the output folder)")
+    parser.add_argument("--training-knees", type=int, default=TRAINING_KNEES, metavar="N",
+                        help="to learn familiarity from (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--images-per-kind", type=int, default=IMAGES_PER_KIND, metavar="N",
+                        help="of unfamiliar images (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 is what the Grader serves")
+    return parser.parse_args(argv)
+
+
+@exit_2_on_bad_input
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    if args.output.exists() and any(args.output.iterdir()):
+        raise KoaError(f"{args.output} is not empty; choose another --output, or remove it.")
+    if missing := [name for name in ("recipe.yaml", *RECORD) if not (args.run / name).is_file()]:
+        raise KoaError(f"{args.run} is not the folder of a finished run: it has no {missing[0]}.")
+    plan = recipe.load(args.run / "recipe.yaml")
+    accelerator = Accelerator()
+    trained = Grader.from_pretrained(args.run, device=accelerator.device, precision=args.precision, plain=True)
+    data = dataset.load(args.dataset, revision=args.revision)
+    validation = choose_split(data, "validation", args.dataset)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.results.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.output.parent) as temporary:  # the model folder appears whole
+        folder = Path(temporary, args.output.name)
+        xception.save(trained.model, folder, plan.image_size, plan.note, torch.float16)
+        for name in RECORD:
+            shutil.copyfile(args.run / name, folder / name)
+        write_text(folder / "recipe.yaml", plan.to_yaml())
+        stored = Grader.from_pretrained(folder, device=accelerator.device, precision=args.precision, plain=True)
+
+        difference = compare(trained, stored, KneeImages(validation, stored.preprocessing))
+        write_text(args.results / "float16.json", json.dumps(difference, indent=2) + "\n")
+        print(f"float16 against float32: {difference}")
+
+        rules, report = calibrate(stored, plan.grading, data, args.dataset, args.training_knees, args.images_per_kind)
+        write_calibration(rules, report, folder, args.results)
+
+        grader = Grader.from_pretrained(folder, device=accelerator.device, precision=args.precision)
+        images = KneeImages(validation, grader.preprocessing, lambda one: grader.righted(one)[0])
+        evaluation = evaluate_model(accelerator, grader, images, "validation", 16)
+        name = args.name or str(args.output)
+        write_evaluation(evaluation, args.results, name, args.dataset, grader.revision, dataset_hub.commit_of(data))
+        for kept in ("metrics.json", "confusion_matrix.png"):
+            shutil.copyfile(args.results / kept, folder / kept)
+        for kept in (*RECORD, "recipe.yaml"):
+            shutil.copyfile(folder / kept, args.results / kept)
+        shutil.copyfile(args.run / "metrics.json", args.results / "plain.json")
+        model_card.write(folder)
+        if args.output.exists():
+            args.output.rmdir()
+        folder.rename(args.output)
+    print(f"{args.output} is the model, {args.results} holds the reports")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Which way of measuring familiarity tells knees from everything else, and what it is worth."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+from koa_hf.calibration import probabilities_of
+from koa_hf.familiarity import Familiarity
+from train.fitting import folds_of
+from train.measuring import LAYERS, Measured
+
+COMPONENTS = (16, 64, 256)
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of measuring how far images lie from the training knees.
+
+    Attributes:
+        distance: images -> float (n,), larger is further.
+        familiarity: what a model folder keeps of it; None for a way that is here for comparison only.
+    """
+
+    name: str
+    distance: Callable[[Measured], np.ndarray]
+    familiarity: Familiarity | None = None
+
+
+def ways(training: Measured) -> list[Way]:
+    """Every way that is compared: two on each layer, and the usual baseline."""
+    found = [Way("1 - highest probability", lambda images: 1 - probabilities_of(images.logits).max(1))]
+    for layer in LAYERS:
+        features = training.layers[layer]
+        found.append(Way(f"distance to the {NEIGHBOURS}th nearest, {layer}", _nearest(layer, features)))
+        for components in COMPONENTS:
+            if components < min(features.shape):
+                gaussian = Familiarity.fit(layer, features, components)
+                name = f"Mahalanobis, {components} directions, {layer}"
+                found.append(Way(name, _mahalanobis(gaussian), gaussian))
+    return found
+
+
+def _nearest(layer: str, features: np.ndarray) -> Callable[[Measured], np.ndarray]:
+    """On features of unit length, as in Sun et al. 2022, https://arxiv.org/abs/2204.06507."""
+
+    def unit(rows: np.ndarray) -> np.ndarray:
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
+
+    neighbours = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(features))).fit(unit(features))
+    return lambda images: neighbours.kneighbors(unit(images.layers[layer]))[0][:, -1]
+
+
+def _mahalanobis(gaussian: Familiarity) -> Callable[[Measured], np.ndarray]:
+    measure = gaussian.measure()
+    return lambda images: measure(torch.from_numpy(images.layers[gaussian.layer])).numpy()
+
+
+def worth(way: Way, knees: Measured, others: dict[str, Measured], share: float) -> dict:
+    """Area under the ROC curve and share caught, by kind of image, where `share` of the knees is flagged too."""
+    of_knees = way.distance(knees)
+    limit = limit_for(of_knees, share)
+    areas, caught = {}, {}
+    for kind, images in others.items():
+        distances = way.distance(images)
+        unlike = np.repeat([False, True], [len(of_knees), len(distances)])
+        areas[kind] = float(roc_auc_score(unlike, np.concatenate([of_knees, distances])))
+        caught[kind] = float((distances > limit).mean())
+    return {
+        "method": way.name,
+        "mean_auroc": float(np.mean(list(areas.values()))),
+        "mean_caught": float(np.mean(list(caught.values()))),
+        "auroc": areas,
+        "caught": caught,
+    }
+
+
+def best(rows: list[dict], but: str | None = None) -> int:
+    """Which of the rows of `worth` catches most, on average over the kinds; `but` is a kind that doesn't count."""
+    return int(np.argmax([np.mean([share for kind, share in row["caught"].items() if kind != but]) for row in rows]))
+
+
+def with_each_kind_left_out(rows: list[dict]) -> dict[str, dict]:
+    """For every kind, what the way that was chosen without it is worth for it."""
+    found = {}
+    for kind in rows[0]["caught"]:
+        row = rows[best(rows, but=kind)]
+        found[kind] = {"method": row["method"], "caught": row["caught"][kind], "auroc": row["auroc"][kind]}
+    return found
+
+
+def limit_for(of_knees: np.ndarray, share: float) -> float:
+    """The distance that at most `share` of knees exceed."""
+    return float(np.quantile(of_knees, 1 - share, method="higher"))
+
+
+def flagged_by_fold(way: Way, knees: Measured, patients: np.ndarray, share: float) -> float:
+    """Share of knees called unfamiliar by a limit that was set on other patients."""
+    distances = way.distance(knees)
+    flagged = np.empty(len(distances), bool)
+    for fit, held_out in folds_of(patients):
+        flagged[held_out] = distances[held_out] > limit_for(distances[fit], share)
+    return float(flagged.mean())

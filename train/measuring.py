@@ -1,0 +1,67 @@
+"""One pass of a network over images for `train/calibrate.py`: logits, and what its layers make of each image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from koa_hf import Grader, xception
+from koa_hf.preprocess import normalise
+from koa_hf.progress import progress_bar
+
+LAYERS = ("block2", "block4", "block8", "block11", "block12", "act4")
+"""Where familiarity is tried: early, middle and late steps of the network."""
+
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Output for n images.
+
+    Attributes:
+        logits: float32 (n, 5).
+        mirrored: float32 (n, 5), of the mirror images; None where they weren't asked for.
+        layers: step -> float32 (n, channels), its output averaged over the image.
+    """
+
+    logits: np.ndarray
+    mirrored: np.ndarray | None
+    layers: dict[str, np.ndarray]
+
+
+@torch.inference_mode()
+def measure(grader: Grader, images: Dataset, what: str, mirror: bool = False) -> Measured:
+    """Run a grader's network over images, without its rules.
+
+    Args:
+        images: rows {"pixels": uint8 (size, size)}, as `train.data.KneeImages` has them.
+        what: what they are, for the progress bar.
+        mirror: run their mirror images too.
+    """
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in ("logits", "mirrored", *LAYERS)}
+    with progress_bar(f"measuring {what}", len(images), show=True) as advance:
+        for batch in DataLoader(images, BATCH_SIZE):
+            pixels = normalise(batch["pixels"]).to(grader.device)
+            seen = _run(grader, pixels)
+            if mirror:
+                seen["mirrored"] = _run(grader, pixels.flip(-1))["logits"]
+            for name, values in seen.items():
+                rows[name].append(values)
+            for _ in pixels:
+                advance()
+    whole = {name: np.concatenate(values) for name, values in rows.items() if values}
+    return Measured(whole["logits"], whole.get("mirrored"), {name: whole[name] for name in LAYERS})
+
+
+def _run(grader: Grader, pixels: torch.Tensor) -> dict[str, np.ndarray]:
+    activation = pixels.contiguous(memory_format=torch.channels_last)
+    first, seen = xception.STEPS[0], {}
+    with grader.autocast():
+        for name in LAYERS:
+            after = xception.STEPS[xception.STEPS.index(name) + 1]
+            activation = xception.run_steps(grader.model, activation, first, after)
+            seen[name] = activation.float().mean((2, 3)).cpu().numpy()
+            first = after
+    return seen | {"logits": grader.model.forward_head(activation.float()).cpu().numpy()}
