@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 # Read when gradio is imported: nothing about the visitors, or the fact that somebody runs this, leaves the machine.
@@ -112,7 +113,7 @@ def build_demo(grader: Grader, examples: list[tuple[str, Radiograph]], drawn: bo
                 grading = grader.grade(one)
             except KoaError as error:
                 return None, error_html(str(error)), gr.update(visible=False), "", 0
-            card = result_html(grading, drawn)
+            card = result_html(grading, drawn, said_by_file(one))
             return None, card, gr.update(visible=True), pictures_html(one, grading), grading.grade
 
         def show_nothing() -> tuple:
@@ -207,8 +208,15 @@ def scale_html() -> str:
     return f"<dl>{rows}</dl>"
 
 
-def result_html(grading: Grading, drawn: bool = False) -> str:
+def said_by_file(one: Radiograph) -> tuple[str, ...]:
+    """Sentences on what the file says of itself and how it was read."""
+    known = ", ".join(filter(None, (one.side and f"{one.side} knee", one.view and f"{one.view} view")))
+    return (f"According to the file: {known}.", *one.notes) if known else one.notes
+
+
+def result_html(grading: Grading, drawn: bool = False, remarks: Sequence[str] = ()) -> str:
     """The grade and what it rests on; folded away for an unfamiliar image, unless it is one that we have `drawn`."""
+    source = f'<p class="file">{" ".join(map(text, (grading.source, *(f"· {remark}" for remark in remarks))))}</p>'
     if grading.familiar is False:
         what = "A drawing, not an X-ray" if drawn else "Unlike the knees that this model was trained on"
         advice = (
@@ -218,12 +226,12 @@ def result_html(grading: Grading, drawn: bool = False) -> str:
             "A grade for anything else means little, however sure it looks."
         )
         return (
-            f'<section class="card unfamiliar" role="alert"><p class="file">{text(grading.source)}</p><h2>{what}</h2>'
+            f'<section class="card unfamiliar" role="alert">{source}<h2>{what}</h2>'
             f"<p>{advice} <span>(distance {grading.unfamiliarity:.1f} times the limit)</span></p>"
             f"<details{' open' if drawn else ''}><summary>Show the grade anyway</summary>"
             f"{grade_html(grading)}</details></section>"
         )
-    return f'<section class="card"><p class="file">{text(grading.source)}</p>{grade_html(grading)}</section>'
+    return f'<section class="card">{source}{grade_html(grading)}</section>'
 
 
 def grade_html(grading: Grading) -> str:
@@ -311,9 +319,9 @@ def examples_in(folder: Path) -> list[tuple[str, Radiograph]]:
     """The first X-rays of a folder, by name."""
     if not folder.is_dir():
         raise KoaError(f"{folder} is not a folder; give --examples a folder of X-rays.")
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in radiograph.FILE_SUFFIXES)
+    files = sorted(filter(radiograph.is_radiograph_file, folder.iterdir()))
     if not files:
-        raise KoaError(f"{folder} holds no X-rays ({', '.join(radiograph.FILE_SUFFIXES)}).")
+        raise KoaError(f"{folder} holds no X-rays ({radiograph.FORMATS}).")
     return [(file.stem, radiograph.read(file)) for file in files[:MAX_EXAMPLES]]
 
 

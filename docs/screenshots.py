@@ -1,6 +1,6 @@
 """Take the screenshots in docs/: the demo, grading a drawn knee, in headless Chromium.
 
-python app.py --model runs/paper &
+python app.py &
 python docs/screenshots.py http://127.0.0.1:7860
 """
 

@@ -100,6 +100,13 @@ of Keras Applications (MIT), unless the recipe says random. {machine}. The recip
 ```yaml
 {recipe}```
 
+The figures above again, and the model from the start:
+
+```sh
+accelerate launch train/evaluate.py --model FOLDER_OR_HUB_ID --dataset {source} --split {lower_split}
+accelerate launch train/run.py --recipe {recipe_name} --dataset {source} --output-dir runs/{recipe_name}
+{bundling}```
+
 ## Intended use, and not
 
 For research on automatic grading, for teaching, and as a baseline. Not for diagnosis, treatment, triage or insurance.
@@ -138,7 +145,8 @@ RULES = """
 Held-out patients of the validation split (fitted on nine tenths, measured on the last, for each): expected
 calibration error {error:.3f}; the sets hold the reader's grade in {held_coverage:.1%} of knees with {size:.2f} grades
 on average; {flagged:.1%} of knees are called unfamiliar, and {caught:.0%} of images that are no ordinary knee crop
-(photographs, noise, text, other X-rays, knees upside down or in parts; mean AUROC {auroc:.3f}).
+(photographs, noise, text, other X-rays, knees upside down or in parts; mean AUROC {auroc:.3f}). The last two are means
+over kinds of image, each with the way of measuring familiarity that the other kinds would have chosen.
 """
 
 
@@ -219,9 +227,17 @@ def render(folder: Path) -> ModelCard:
         if "seconds" in run
         else f"Trained on {machine['device']}",
         recipe=recipe_text,
+        source=dataset_id or "data/knee-kl",
+        lower_split=metrics["split"],
+        recipe_name=recipe["name"],
+        bundling=BUNDLING.format(recipe_name=recipe["name"], source=dataset_id or "data/knee-kl") if ruled else "",
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
 
+
+BUNDLING = """\
+python train/bundle.py --run runs/{recipe_name} --dataset {source} --output runs/koa-xception --results runs/report
+"""
 
 SAME_PROBABILITIES = {
     False: "All three give the same probabilities.",

@@ -8,6 +8,7 @@ from PIL import Image
 
 import app
 from koa_hf import Grader, Grading, phantom
+from koa_hf.radiograph import Radiograph
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,16 @@ def test_the_result_states_the_range_and_that_a_negative_was_righted():
     plain = app.result_html(grading(grade_set=None, coverage=None, familiar=None, unfamiliarity=None))
     assert "could be" not in plain
     assert "inverted" not in plain
+
+
+def test_what_a_dicom_file_says_of_itself_is_shown():
+    one = Radiograph(
+        np.zeros((8, 8), np.uint8), "knee.dcm", "left", "AP", ("The file holds 2 frames; frame 1 was read.",)
+    )
+    page = app.result_html(grading(), remarks=app.said_by_file(one))
+    assert "According to the file: left knee, AP view." in page
+    assert "The file holds 2 frames; frame 1 was read." in page
+    assert app.said_by_file(Radiograph(one.pixels, "knee.png")) == ()
 
 
 def test_an_image_unlike_the_training_knees_is_said_to_be_so_before_its_grade_which_is_folded_away():
