@@ -37,7 +37,7 @@ def test_a_16_bit_upload_reaches_the_grader_as_it_was(client, model_folder, tmp_
 def test_a_file_that_is_no_image_is_refused_in_a_sentence_and_the_server_stays_up(client, knee_png, tmp_path):
     bad = tmp_path / "letter.png"
     bad.write_text("Dear colleague")
-    with pytest.raises(AppError, match=r"letter\.png is not an image that can be read here; give a PNG"):
+    with pytest.raises(AppError, match=r"letter\.png is not an image that can be read here; give a DICOM, PNG"):
         client.predict(handle_file(bad), api_name="/grade")
     assert client.predict(handle_file(knee_png), api_name="/grade")["grade"] in range(5)
 
