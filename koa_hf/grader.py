@@ -250,8 +250,8 @@ class Grader:
         output = self.forward(torch.stack([self.preprocessing(one) for one, _ in righted]))
         rules = self.rules
         # In float64, so that five probabilities sum to 1 in any arithmetic.
-        probabilities = calibration.probabilities_of(output.logits.cpu().numpy(), rules.temperature or 1.0)
-        grades = calibration.read_grades(probabilities, rules.thresholds)
+        probabilities = rules.probabilities(output.logits.cpu().numpy())
+        grades = rules.grades(probabilities)
         ranges = calibration.grade_sets(probabilities, grades, rules.sets.level).tolist() if rules.sets else None
         distances = None if output.unfamiliarity is None else output.unfamiliarity.tolist()
         maps = output.maps.cpu().numpy()

@@ -37,7 +37,7 @@ from PIL import Image, ImageFont
 from koa_hf import __version__, dicom, heatmap, radiograph
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing
-from koa_hf.grader import Grader, Grading, default_model, percent
+from koa_hf.grader import Grader, Grading, percent
 from koa_hf.grades import GRADES, NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.radiograph import Radiograph
 
@@ -581,7 +581,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.dicom and not dicom.is_dicom(file):
         raise KoaError(f"{options.xray} is not DICOM, which --dicom needs; write a PDF.")
     xray = radiograph.read(file, name=options.xray.name)  # what is hashed is what is graded
-    grader = Grader.from_pretrained(options.model or default_model(), options.revision, options.device)
+    grader = Grader.from_pretrained(options.model, options.revision, options.device)
     grading = grader.grade(xray)
     report = Report(grading, xray, hashlib.sha256(file).hexdigest(), model_note=grader.note)
     made = {}

@@ -9,8 +9,10 @@ import json
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from koa_hf import calibration
 from koa_hf.errors import KoaError
 from koa_hf.familiarity import Familiarity
 from koa_hf.files import write_text
@@ -51,6 +53,14 @@ class Rules(BaseModel):
     familiarity: Familiarity | None = None
     fitted_on: dict = {}
     held_out: dict = {}
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Logits float (n, 5) -> probabilities float64 (n, 5), rows summing to 1."""
+        return calibration.probabilities_of(logits, self.temperature or 1.0)
+
+    def grades(self, probabilities: np.ndarray) -> np.ndarray:
+        """The grade read from each row of probabilities: (n, 5) -> int (n,)."""
+        return calibration.read_grades(probabilities, self.thresholds)
 
     @classmethod
     def load(cls, folder: Path) -> "Rules":

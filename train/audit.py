@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from koa_hf import Grader, dataset
-from koa_hf.calibration import expected_grade, probabilities_of
+from koa_hf.calibration import expected_grade
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
@@ -96,13 +96,13 @@ def deletion(grader: Grader, images: KneeImages) -> dict[str, np.ndarray]:
     size = grader.preprocessing.image_size
 
     def probabilities(pixels: torch.Tensor) -> np.ndarray:
-        return probabilities_of(grader.forward(pixels).logits.cpu().numpy(), grader.rules.temperature or 1.0)
+        return grader.rules.probabilities(grader.forward(pixels).logits.cpu().numpy())
 
     with progress_bar("deleting", len(images), show=True) as advance:
         for batch in DataLoader(images, BATCH_SIZE):
             pixels = normalise(batch["pixels"])
             output = grader.forward(pixels)
-            whole = probabilities_of(output.logits.cpu().numpy(), grader.rules.temperature or 1.0)
+            whole = grader.rules.probabilities(output.logits.cpu().numpy())
             grade = whole.argmax(1)
             rows = np.arange(len(grade))
             maps = output.maps.cpu()[rows, grade]
@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     split = choose_split(dataset.load(args.dataset, revision=args.revision), args.split, args.dataset)
     if list(split["file_name"]) != [row["file_name"] for row in rows]:
         raise KoaError(f"predictions.csv in {args.results} is not about the {args.split} split of {args.dataset}.")
-    found = deletion(grader, KneeImages(split, grader.preprocessing, lambda one: grader.righted(one)[0]))
+    found = deletion(grader, KneeImages.seen_by(grader, split))
     audit = {
         "model": args.model,
         "model_revision": grader.revision,

@@ -27,9 +27,8 @@ from koa_hf import Grader, dataset, dataset_hub, model_card, xception
 from koa_hf.calibration import probabilities_of
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
-from koa_hf.precision import PRECISIONS
 from train import recipe
-from train.calibrate import IMAGES_PER_KIND, TRAINING_KNEES, calibrate, write_calibration
+from train.calibrate import add_options, calibrate, write_calibration
 from train.data import KneeImages, choose_split
 from train.evaluate import evaluate_model, write_evaluation
 from train.measuring import measure
@@ -66,11 +65,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
     parser.add_argument("--results", required=True, type=Path, help="for reports and pictures")
     parser.add_argument("--name", help="what the results call the model (default: the output folder)")
-    parser.add_argument("--training-knees", type=int, default=TRAINING_KNEES, metavar="N",
-                        help="to learn familiarity from (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--images-per-kind", type=int, default=IMAGES_PER_KIND, metavar="N",
-                        help="of unfamiliar images (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 is what the Grader serves")
+    add_options(parser)
     return parser.parse_args(argv)
 
 
@@ -104,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
         write_calibration(rules, report, folder, args.results)
 
         grader = Grader.from_pretrained(folder, device=accelerator.device, precision=args.precision)
-        images = KneeImages(validation, grader.preprocessing, lambda one: grader.righted(one)[0])
+        images = KneeImages.seen_by(grader, validation)
         evaluation = evaluate_model(accelerator, grader, images, "validation", 16)
         name = args.name or str(args.output)
         write_evaluation(evaluation, args.results, name, args.dataset, grader.revision, dataset_hub.commit_of(data))

@@ -37,7 +37,6 @@ from train.data import KneeImages, choose_split
 from train.fitting import FIGURES, FOLDS, Fitted, calibration_error_by_chance, cross_fit
 from train.measuring import Measured, measure
 
-READ_OUTS = ("most_probable", "rounded", "tuned")
 TRAINING_KNEES = 2000
 IMAGES_PER_KIND = 40
 
@@ -68,20 +67,17 @@ def calibrate(
         ) from error
     righting = Grader(grader.model, grader.preprocessing, Rules(right_negatives=how.right_negatives))
 
-    def righted(one: Radiograph) -> Radiograph:
-        return righting.righted(one)[0]
-
     def pixels(images: list[np.ndarray], kind: str) -> list[dict]:
         # As the Grader would see them: it doesn't know yet that they are no knees.
-        seen = (grader.preprocessing.to_uint8(righted(Radiograph(image, kind))) for image in images)
+        seen = (righting.preprocessing.to_uint8(righting.righted(Radiograph(image, kind))[0]) for image in images)
         return [{"pixels": torch.from_numpy(image)} for image in seen]
 
     validation, train = (choose_split(data, split, data_name) for split in ("validation", "train"))
     some = np.random.default_rng(0).permutation(len(train))[:training_knees]
     training = train.select(np.sort(some))
     crops = [np.asarray(image.convert("L")) for image in validation["image"]]
-    knees = measure(grader, KneeImages(validation, grader.preprocessing, righted), "validation knees", mirror=True)
-    known = measure(grader, KneeImages(training, grader.preprocessing, righted), "training knees")
+    knees = measure(grader, KneeImages.seen_by(righting, validation), "validation knees", mirror=True)
+    known = measure(grader, KneeImages.seen_by(righting, training), "training knees")
     others = {
         kind: measure(grader, pixels(unfamiliar.images(kind, crops, images_per_kind), kind), kind)
         for kind in unfamiliar.KINDS
@@ -119,7 +115,7 @@ def fit(
     compared = {
         (flip, read_out): cross_fit(averaged if flip else knees.logits, grades, patients, read_out, how.coverage)
         for flip in (False, True)
-        for read_out in READ_OUTS
+        for read_out in recipe.READ_OUTS
     }
     logits = averaged if how.flip_average else knees.logits
     raw, chosen = probabilities_of(logits), compared[how.flip_average, how.read_out]
@@ -236,18 +232,23 @@ def grading_of(model_folder: Path) -> recipe.Grading:
     return recipe.load(model_folder / "recipe.yaml").grading
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that every command which calibrates has."""
+    parser.add_argument("--training-knees", type=int, default=TRAINING_KNEES, metavar="N",
+                        help="to learn familiarity from (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--images-per-kind", type=int, default=IMAGES_PER_KIND, metavar="N",
+                        help="of unfamiliar images (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 is what the Grader serves")
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, type=Path, help="a finished run's folder; gets grading.json")
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
     parser.add_argument("--revision", help="branch, tag or commit of the data set on the Hub")
     parser.add_argument("--output-dir", type=Path, help="for report and pictures (default: the model folder)")
-    parser.add_argument("--training-knees", type=int, default=TRAINING_KNEES, metavar="N",
-                        help="to learn familiarity from (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--images-per-kind", type=int, default=IMAGES_PER_KIND, metavar="N",
-                        help="of unfamiliar images (default: %(default)s)")  # fmt: skip
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 is what the Grader serves")
+    add_options(parser)
     return parser.parse_args(argv)
 
 

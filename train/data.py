@@ -6,7 +6,7 @@ import torch
 from datasets import Dataset as HubDataset
 from datasets import DatasetDict, Image
 
-from koa_hf import radiograph
+from koa_hf import Grader, radiograph
 from koa_hf.errors import KoaError
 from koa_hf.preprocess import Preprocessing
 from koa_hf.radiograph import Radiograph
@@ -28,6 +28,11 @@ class KneeImages(torch.utils.data.Dataset):
         self.split = split.cast_column("image", Image(decode=False))
         self.preprocessing = preprocessing
         self.prepare = prepare
+
+    @classmethod
+    def seen_by(cls, grader: Grader, split: HubDataset) -> "KneeImages":
+        """The split as a grader sees it: righted by its rules, and preprocessed as it has it."""
+        return cls(split, grader.preprocessing, lambda one: grader.righted(one)[0])
 
     def __len__(self) -> int:
         return len(self.split)

@@ -80,8 +80,8 @@ def evaluate_model(
 
     judged, labels = predict(accelerator, judge, loader, lambda batch: normalise(batch["pixels"]), f"grading {split}")
     rules, grades = grader.rules, labels.numpy()
-    probabilities = calibration.probabilities_of(judged[:, :NUM_GRADES].numpy(), rules.temperature or 1.0)
-    predicted = calibration.read_grades(probabilities, rules.thresholds)
+    probabilities = rules.probabilities(judged[:, :NUM_GRADES].numpy())
+    predicted = rules.grades(probabilities)
     unfamiliarity = judged[:, NUM_GRADES].numpy() if rules.familiarity else None
     figures, intervals = {}, {}
     if accelerator.is_main_process:
@@ -215,9 +215,7 @@ def main(argv: list[str] | None = None) -> None:
             args.model, args.model_revision, accelerator.device, args.precision, plain=args.plain
         )
         data = dataset.load(args.dataset, args.configuration, args.revision)
-    images = KneeImages(
-        choose_split(data, args.split, args.dataset), grader.preprocessing, lambda one: grader.righted(one)[0]
-    )
+    images = KneeImages.seen_by(grader, choose_split(data, args.split, args.dataset))
     evaluation = evaluate_model(accelerator, grader, images, args.split, args.batch_size)
     if accelerator.is_main_process:
         name = Path(args.model).name

@@ -12,6 +12,9 @@ from koa_hf.metrics import HIGHER_IS_BETTER
 
 RECIPES = Path(__file__).parent / "recipes"
 
+READ_OUTS = ("most_probable", "rounded", "tuned")
+"""Ways of reading a grade from the probabilities: see `Grading`."""
+
 
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, and nothing changes after loading."""
@@ -74,7 +77,7 @@ class Grading(Section):
     flip_average: bool = True  # mean of the logits of the X-ray and of its mirror image
     right_negatives: bool = True  # photographic negatives are inverted first
     # most_probable; rounded: the expected grade, rounded; tuned: cut at thresholds fitted for the quadratic kappa
-    read_out: Literal["most_probable", "rounded", "tuned"] = "most_probable"
+    read_out: Literal[*READ_OUTS] = "most_probable"
     coverage: float = Field(0.9, gt=0, lt=1)  # share of knees whose grade set holds the reader's grade
     unfamiliar: float = Field(0.01, gt=0, lt=1)  # share of validation knees that may be called unfamiliar
 
@@ -170,11 +173,8 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        section = Recipe
-        if problem["loc"][0] == "stages":
-            section = Stage
-        elif problem["loc"][0] in ("augmentation", "grading"):
-            section = {"augmentation": Augmentation, "grading": Grading}[problem["loc"][0]]
+        sections = {"stages": Stage, "augmentation": Augmentation, "grading": Grading}
+        section = sections.get(problem["loc"][0], Recipe)
         return f"unknown key {key!r}; allowed here: {', '.join(section.model_fields)}."
     if problem["type"] == "missing":
         return f"the key {key!r} is missing."
