@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from koa_hf import calibration, heatmap, polarity, radiograph, xception
+from koa_hf import calibration, engines, heatmap, polarity, radiograph, xception
 from koa_hf.checksums import is_damaged, sha256
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
@@ -36,7 +36,6 @@ BUNDLED_MODEL = "models/koa-xception"
 MODEL_NAME_FILE = "KOA_MODEL"
 """A file beside app.py that names the model to use, in a copy of the demo made by `koa_hf.hub push-space`."""
 
-_AUTOCAST_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 RETRY_SECONDS = (1, 3)  # somebody waits for a page or a prompt
 _HUB_FILES = ("*.json", "*.safetensors", "*.yaml", "README.md")
 
@@ -141,6 +140,7 @@ class Grader:
         model_id: the folder or Hub id it came from.
         revision: Hub commit, or the first 12 hexadecimal digits of the weights' sha256.
         precision: `fp32`, `bf16` or `fp16`: what it computes in.
+        engine: `torch` or `openvino`: what it computes with.
         note: what the model's maker wants every user to read (`koa_note` in config.json); may be empty.
     """
 
@@ -155,6 +155,7 @@ class Grader:
         note: str = "",
         device: str | torch.device | None = None,
         precision: str = "fp32",
+        engine: str = "torch",
     ):
         self.device = _device(device)
         if precision not in PRECISIONS:
@@ -165,7 +166,9 @@ class Grader:
         self.preprocessing = preprocessing
         self.rules = rules or Rules()
         familiarity = self.rules.familiarity
-        self._layer = familiarity.layer if familiarity else None
+        layer = familiarity.layer if familiarity else None
+        self._compute = engines.build(engine, self.model, layer, self.precision, preprocessing.image_size, self.device)
+        self.engine = self._compute.name
         self._unfamiliarity = familiarity.measure(self.device) if familiarity else None
         self.model_id = model_id
         self.revision = revision
@@ -179,6 +182,7 @@ class Grader:
         device: str | torch.device | None = None,
         precision: str = "fp32",
         plain: bool = False,
+        engine: str = "auto",
     ) -> "Grader":
         """Load a model folder or a Hub repository in the same layout.
 
@@ -190,6 +194,8 @@ class Grader:
             precision: one of `koa_hf.precision.PRECISIONS`. `fp32` agrees with timm and transformers; `bf16` is about
                 twice as fast on CPUs that have it and moves probabilities by a percent or two; `auto` chooses.
             plain: leave the model's rules aside and take the network at its word, as timm and transformers do.
+            engine: one of `koa_hf.engines.ENGINES`: what computes the network. auto: the fastest that is installed and
+                computes the same as torch.
 
         Raises:
             KoaError: no such model, not one of ours, damaged, or the Hub can't be reached or says no.
@@ -212,6 +218,7 @@ class Grader:
             note=_note(folder),
             device=device,
             precision=precision,
+            engine=engine,
         )
 
     def grade(self, source: ImageSource, name: str | None = None) -> Grading:
@@ -231,11 +238,6 @@ class Grader:
         """
         start = time.perf_counter()
         return self._grade([radiograph.read(source) for source in sources], start)
-
-    def autocast(self) -> torch.autocast:
-        """A context in which the network computes in `precision`."""
-        dtype = _AUTOCAST_DTYPES[self.precision]
-        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def righted(self, one: Radiograph) -> tuple[Radiograph, bool]:
         """The X-ray as the network is to see it, and whether it had to be inverted for that."""
@@ -286,11 +288,8 @@ class Grader:
         """
         images = images.to(self.device)
         both = torch.cat([images, images.flip(-1)]) if self.rules.flip_average else images
-        both = both.contiguous(memory_format=torch.channels_last)
-        with self.autocast():
-            features, inner = xception.features(self.model, both, self._layer)
+        features, inner = self._compute(both)
         # The head stays in float32: it costs nothing there, and the maps then add up to exactly these logits.
-        features = features.float()
         logits = self.model.forward_head(features)
         maps = heatmap.class_activation_map(features, self.model.fc)
         if self.rules.flip_average:

@@ -6,6 +6,8 @@ from koa_hf.errors import KoaError
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 def choose_precision(wanted: str = "auto", device: str | torch.device = "cpu") -> str:
     """`fp32`, `bf16` or `fp16` for a device.
@@ -25,3 +27,9 @@ def choose_precision(wanted: str = "auto", device: str | torch.device = "cpu") -
         native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return "bf16" if native else "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """A context in which torch computes in `fp32`, `bf16` or `fp16` on a device."""
+    dtype = _DTYPES[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)

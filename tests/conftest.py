@@ -13,6 +13,7 @@ _CACHE = tempfile.mkdtemp(prefix="koa-tests-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ["HF_HOME"] = _CACHE
 os.environ["HF_DATASETS_CACHE"] = str(Path(_CACHE, "datasets"))
+os.environ["KOA_CACHE"] = str(Path(_CACHE, "koa"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 

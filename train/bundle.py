@@ -78,7 +78,8 @@ def main(argv: list[str] | None = None) -> None:
         raise KoaError(f"{args.run} is not the folder of a finished run: it has no {missing[0]}.")
     plan = recipe.load(args.run / "recipe.yaml")
     accelerator = Accelerator()
-    trained = Grader.from_pretrained(args.run, device=accelerator.device, precision=args.precision, plain=True)
+    how = {"device": accelerator.device, "precision": args.precision}
+    trained = Grader.from_pretrained(args.run, **how, plain=True, engine="torch")
     data = dataset.load(args.dataset, revision=args.revision)
     validation = choose_split(data, "validation", args.dataset)
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in RECORD:
             shutil.copyfile(args.run / name, folder / name)
         write_text(folder / "recipe.yaml", plan.to_yaml())
-        stored = Grader.from_pretrained(folder, device=accelerator.device, precision=args.precision, plain=True)
+        stored = Grader.from_pretrained(folder, **how, plain=True, engine="torch")
 
         difference = compare(trained, stored, KneeImages(validation, stored.preprocessing))
         write_text(args.results / "float16.json", json.dumps(difference, indent=2) + "\n")
@@ -98,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
         rules, report = calibrate(stored, plan.grading, data, args.dataset, args.training_knees, args.images_per_kind)
         write_calibration(rules, report, folder, args.results)
 
-        grader = Grader.from_pretrained(folder, device=accelerator.device, precision=args.precision)
+        grader = Grader.from_pretrained(folder, **how)
         images = KneeImages.seen_by(grader, validation)
         evaluation = evaluate_model(accelerator, grader, images, "validation", 16)
         name = args.name or str(args.output)

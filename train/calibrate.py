@@ -256,7 +256,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     how = grading_of(args.model)
-    grader = Grader.from_pretrained(args.model, device=args.device, precision=args.precision, plain=True)
+    grader = Grader.from_pretrained(
+        args.model, device=args.device, precision=args.precision, plain=True, engine="torch"
+    )
     data = dataset.load(args.dataset, revision=args.revision)
     rules, report = calibrate(grader, how, data, args.dataset, args.training_knees, args.images_per_kind)
     out = args.output_dir or args.model

@@ -58,6 +58,7 @@ class Evaluation:
     figures: dict
     intervals: dict[str, tuple[float, float]]  # 95 %, by patient
     precision: str
+    engine: str
 
 
 def evaluate_model(
@@ -104,6 +105,7 @@ def evaluate_model(
         figures=figures,
         intervals=intervals,
         precision=grader.precision,
+        engine=grader.engine,
     )
 
 
@@ -144,6 +146,7 @@ def write_evaluation(
         "dataset_commit": dataset_commit,
         "split": evaluation.split,
         "precision": evaluation.precision,
+        "engine": evaluation.engine,
         "rules": evaluation.rules.model_dump(mode="json", include=RULES_SHOWN),
         "figures": figures,
         "intervals_95_by_patient": evaluation.intervals,

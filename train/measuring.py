@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from koa_hf import Grader, xception
+from koa_hf.precision import autocast
 from koa_hf.preprocess import normalise
 from koa_hf.progress import progress_bar
 
@@ -40,13 +42,14 @@ def measure(grader: Grader, images: Dataset, what: str, mirror: bool = False) ->
         what: what they are, for the progress bar.
         mirror: run their mirror images too.
     """
+    model = xception.folded(grader.model)
     rows: dict[str, list[np.ndarray]] = {name: [] for name in ("logits", "mirrored", *LAYERS)}
     with progress_bar(f"measuring {what}", len(images), show=True) as advance:
         for batch in DataLoader(images, BATCH_SIZE):
             pixels = normalise(batch["pixels"]).to(grader.device)
-            seen = _run(grader, pixels)
+            seen = _run(model, pixels, grader.precision)
             if mirror:
-                seen["mirrored"] = _run(grader, pixels.flip(-1))["logits"]
+                seen["mirrored"] = _run(model, pixels.flip(-1), grader.precision)["logits"]
             for name, values in seen.items():
                 rows[name].append(values)
             for _ in pixels:
@@ -55,13 +58,13 @@ def measure(grader: Grader, images: Dataset, what: str, mirror: bool = False) ->
     return Measured(whole["logits"], whole.get("mirrored"), {name: whole[name] for name in LAYERS})
 
 
-def _run(grader: Grader, pixels: torch.Tensor) -> dict[str, np.ndarray]:
+def _run(model: nn.Module, pixels: torch.Tensor, precision: str) -> dict[str, np.ndarray]:
     activation = pixels.contiguous(memory_format=torch.channels_last)
     first, seen = xception.STEPS[0], {}
-    with grader.autocast():
+    with autocast(pixels.device, precision):
         for name in LAYERS:
             after = xception.STEPS[xception.STEPS.index(name) + 1]
-            activation = xception.run_steps(grader.model, activation, first, after)
+            activation = xception.run_steps(model, activation, first, after)
             seen[name] = activation.float().mean((2, 3)).cpu().numpy()
             first = after
-    return seen | {"logits": grader.model.forward_head(activation.float()).cpu().numpy()}
+    return seen | {"logits": model.forward_head(activation.float()).cpu().numpy()}
