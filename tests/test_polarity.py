@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import phantom
+from koa_hf import phantom, radiograph
 from koa_hf.polarity import is_negative, polarity
 
 
@@ -44,3 +44,10 @@ def test_any_size_and_shape_will_do():
     tall = Image.fromarray(phantom.draw(0, seed=0)).resize((300, 700))
     assert not is_negative(np.asarray(tall))
     assert is_negative(255 - np.asarray(tall))
+
+
+def test_the_negatives_of_the_release_are_found_and_nothing_else(real_data):
+    scores = sorted(polarity(radiograph.read(file).pixels) for file in real_data.glob("val/*/*.png"))
+    assert len(scores) == 826
+    assert scores[13] < -0.5
+    assert scores[14] > 0.4
