@@ -23,6 +23,7 @@ from koa_hf.precision import autocast
 
 ENGINES = ("auto", "torch", "openvino")
 
+SMALLEST = 71  # pixels, the least that Xception's pooling takes
 _OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
@@ -96,10 +97,8 @@ class OpenVinoEngine:
         self._lock = threading.Lock()  # one computation at a time: each takes all cores
         try:
             file = _converted(model, layer, image_size)
-            core = openvino.Core()
-            core.set_property({"CACHE_DIR": str(cache_folder() / "compiled")})
             options = {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
-            self._compiled = core.compile_model(file, "CPU", options)
+            self._compiled = openvino.Core().compile_model(file, "CPU", options)
         except (OSError, RuntimeError) as error:
             raise KoaError(
                 f"OpenVINO can't take this network ({str(error).splitlines()[0]}); choose the engine torch."
@@ -154,10 +153,10 @@ def _convert(network: nn.Module, image_size: int):
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    example = torch.zeros(1, 3, image_size, image_size)
+    example = torch.zeros(1, 3, SMALLEST, SMALLEST)  # nothing in the network depends on the size
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather trace in another way
-        traced = torch.jit.trace(network, example)
+        traced = torch.jit.trace(network, example, check_trace=False)  # `_compare` checks it
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=example)  # has to outlive the conversion
     converted = frontend.convert(frontend.load(decoder))
