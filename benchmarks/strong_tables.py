@@ -18,6 +18,9 @@ from koa_hf.files import write_text
 from koa_hf.metrics import table_rows
 
 RESULTS = ROOT / "results"
+BUNDLED = "strong"
+# Keys of a recipe that say nothing of the training, or that have a column of their own.
+NOT_COMPARED = ("name", "description", "note", "grading", "image_size", "image_sizes", "epochs", "seed")
 READ_OUTS = {
     "most_probable": "most probable grade",
     "rounded": "expected grade, rounded",
@@ -40,25 +43,50 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
 
 
+def flat(value: object, name: str = "") -> dict[str, object]:
+    """A recipe's keys with dots, in one level."""
+    if isinstance(value, dict):
+        parts = {f"{name}.{key}".lstrip("."): part for key, part in value.items() if key not in NOT_COMPARED}
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        parts = {f"{name}.{i}": part for i, part in enumerate(value)} if len(value) > 1 else {name: value[0]}
+    else:
+        return {name: value}
+    return {key: end for path, part in parts.items() for key, end in flat(part, path).items()}
+
+
+def changes(recipe: dict, from_recipe: dict) -> str:
+    """In which keys a recipe differs from another, where both have the same stages; otherwise its stages."""
+    if [stage["train"] for stage in recipe["stages"]] != [stage["train"] for stage in from_recipe["stages"]]:
+        return "; ".join(
+            f"{stage['train'].replace('_', ' ')} {stage['epochs']} epochs, {stage['loss'].replace('_', ' ')}"
+            for stage in recipe["stages"]
+        )
+    before, after = flat(from_recipe), flat(recipe)
+    different = [
+        f"{key.removeprefix('stages.').removeprefix('augmentation.')} {value:g} (was {before[key]:g})"
+        for key, value in after.items()
+        if value != before[key] and isinstance(value, int | float)
+    ]
+    return "; ".join(different) or "as in the recipe"
+
+
 def runs() -> str:
     """The ablation: every run on the whole release, what it was, and its figures on validation (plain, argmax)."""
     rows = []
+    base = yaml.safe_load((RESULTS / BUNDLED / "recipe.yaml").read_text())
     for folder in sorted(path.parent for path in RESULTS.glob("*/run.json")):
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
         run = json.loads((folder / "run.json").read_text())
         metrics_file = folder / "plain.json"
         metrics = json.loads((metrics_file if metrics_file.is_file() else folder / "metrics.json").read_text())
-        what = "; ".join(
-            f"{stage['train'].replace('_', ' ')} {stage['epochs']} epochs, {stage['loss'].replace('_', ' ')}"
-            for stage in recipe["stages"]
-        )
         sizes = [size for stage in recipe["stages"] for size in stage.get("image_sizes") or [recipe["image_size"]]]
         size = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else str(sizes[0])
-        augmented = "yes" if any(recipe["augmentation"].values()) else "no"
-        minutes = run["seconds"]["this_process"] / 60
+        epochs = sum(stage["epochs"] for stage in recipe["stages"])
+        machine = run["machine"]
+        minutes = f"{run['seconds']['this_process'] / 60:.0f} min, {machine['device']} {machine['precision']}"
         figures = [f"{metrics['figures'][name]:.3f}" for name in FIGURES]
-        rows.append([folder.name, what, size, augmented, str(recipe["seed"]), f"{minutes:.0f}", *figures])
-    header = ["run", "trained", "px", "augmented", "seed", "minutes", *FIGURES.values()]
+        rows.append([folder.name, changes(recipe, base), str(epochs), size, str(recipe["seed"]), minutes, *figures])
+    header = ["run", f"what differs from `{BUNDLED}`", "epochs", "px", "seed", "time, device", *FIGURES.values()]
     return table(header, rows)
 
 
