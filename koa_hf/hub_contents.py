@@ -32,7 +32,7 @@ files hold the machine's), and whatever else somebody put into the folder."""
 
 SPACE_REQUIREMENTS = (
     *("torch", "torchvision", "timm", "gradio", "huggingface-hub", "safetensors"),
-    *("numpy", "pillow", "matplotlib", "pydantic", "pydicom", "imagecodecs"),
+    *("numpy", "pillow", "matplotlib", "pydantic", "pydicom", "imagecodecs", "openvino"),
 )
 """What the demo imports. Training, evaluation and data sets need more, and a Space takes minutes to install them."""
 
@@ -146,11 +146,15 @@ def of_space(repo_id: str, model: str, model_revision: str | None = None) -> Con
     if missing := [name for name, path in needed.items() if not path.is_file()]:
         raise KoaError(f"{project} has no {missing[0]}; run this from a checkout of the project.")
     files: dict[str, Path | bytes] = {"app.py": needed["app.py"], "LICENSE": needed["LICENSE"]}
-    files |= {path.relative_to(project).as_posix(): path for path in sorted(package.rglob("*.py"))}
+    files |= {
+        path.relative_to(project).as_posix(): path
+        for path in sorted(package.rglob("*"))
+        if path.suffix in (".py", ".css", ".js", ".safetensors")
+    }
     files["requirements.txt"] = _space_requirements(needed["requirements.txt"].read_text()).encode()
     files["KOA_MODEL"] = (f"{model}@{model_revision}" if model_revision else model).encode() + b"\n"
     files[CARD] = str(_space_card(repo_id, model, model_revision)).encode()
-    contents = Contents("space", files, ("koa_hf/*.py", "koa_hf/**/*.py"))
+    contents = Contents("space", files, ("koa_hf/*",))
     _check_card(contents, project)
     return contents
 
