@@ -1,511 +1,454 @@
-"""The web demo: upload a knee X-ray, read its KL grade, how sure the model is, and where it looked.
+"""The web demo: upload knee X-rays, read their KL grades, how sure the model is, and where it looked.
 
     python app.py                                     # the bundled model, at http://127.0.0.1:7860
     python app.py --model runs/paper                  # a model folder
     python app.py --model user/koa-xception           # a model on the Hugging Face Hub
     python app.py --host 0.0.0.0 --port 8080 --examples my-xrays/
+    python app.py --root-path /knees                  # behind a reverse proxy that serves it there
+    python app.py --disagreements corrections/        # readers may record where they disagree
 
-From a program, the same grader:
+From a program, the same grader (also /grade_film and /grade_many, and all three as tools at /gradio_api/mcp/):
 
     from gradio_client import Client, handle_file
     Client("http://127.0.0.1:7860").predict(handle_file("knee.png"), api_name="/grade")
 """
 
 import argparse
-import base64
-import html
+import dataclasses
+import functools
 import io
+import math
 import os
+import queue
+import secrets
+import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-# Read when gradio is imported: nothing about the visitors, or the fact that somebody runs this, leaves the machine.
+# Both are read when gradio is imported. Nothing about the visitors, or the fact that somebody runs this, leaves the
+# machine; and uploads lie in a folder of our own, which `main` makes and deletes.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["GRADIO_TEMP_DIR"] = str(Path(tempfile.gettempdir(), f"koa-demo-{secrets.token_hex(8)}"))
 
 import gradio as gr
-import numpy as np
+from gradio.tunneling import CURRENT_TUNNELS
 from PIL import Image
 
-from koa_hf import heatmap, phantom, radiograph
+from koa_hf import archive, batch, page, phantom, radiograph
+from koa_hf.api import DESCRIPTIONS, Api
+from koa_hf.batch import Limits
+from koa_hf.disagreements import MAX_COMMENT, Disagreements
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.grader import Grader, Grading, percent
-from koa_hf.grades import GRADES, NUM_GRADES, RESEARCH_USE_NOTICE
+from koa_hf.examination import Film, examine, read
+from koa_hf.files import delete_older
+from koa_hf.grader import Grader
+from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
+from koa_hf.localiser import MOST_KNEES, Knee
 from koa_hf.radiograph import Radiograph
+from koa_hf.report import Report
+from koa_hf.theme import THEME
+from koa_hf.visits import Visit, Visits
 
-DISPLAY_SIZE = 640  # pixels on the longer side: sharp at the size shown, and light over a hospital's network
+UPLOADS = Path(os.environ["GRADIO_TEMP_DIR"])
 MAX_EXAMPLES = 10
-DEFAULT_OPACITY = 60  # percent
-# A finished upload isn't needed again. Every minute, files older than that minute are deleted.
-DELETE_UPLOADS = (60, 60)
+# What is on a page stays in memory, so that reports can be made of it: this long, and this much of all visitors'.
+KEEP_SECONDS = 3600
+KEEP_BYTES = 1_000_000_000
+MAX_VISITORS = 100  # Gradio keeps every visitor's last page, and of more than these, none
+AT_ONCE = 2  # so that one visitor's batch doesn't hold up the others
+MAX_WAITING = 100  # in the queue; the next is told that it is full
 
-# The overlay's opacity and the chosen grade live in the page: the layers for all five grades are sent with the
-# result, so neither control has to ask the server, and both answer at once.
-SHOW_OPACITY = "(percent) => document.getElementById('koa-main').style.setProperty('--koa-opacity', percent / 100)"
-SHOW_EVIDENCE = "(grade) => { document.getElementById('koa-main').dataset.evidence = grade }"
+FORGOTTEN = "This X-ray isn't in memory any more; upload it again."
+NOT_YET = "The batch is still being graded; choose a row once it is done."
+TOO_MANY = "So large a batch isn't kept in memory; upload this X-ray by itself."
+NO_KNEE = (
+    "No knee was found in this image, so the whole of it was graded. "
+    "Where there is a knee, draw a box around it below and grade that."
+)
+
 # On a phone the result lies below the fold.
-SHOW_RESULT = """(grade) => {
-    document.getElementById('koa-main').dataset.evidence = grade;
+SHOW_RESULT = """() => {
     const result = document.getElementById('koa-result');
     if (result.getBoundingClientRect().top > window.innerHeight / 2) result.scrollIntoView({ behavior: 'smooth' });
 }"""
+SHOW_KNEE = "() => document.getElementById('koa-knee-0').scrollIntoView({ behavior: 'smooth' })"
+SAVE_FILE = """(file) => {
+    const link = Object.assign(document.createElement('a'), { href: file.url, download: file.orig_name });
+    document.body.append(link);
+    link.click();
+    link.remove();
+}"""
 
 
-def build_demo(grader: Grader, examples: list[tuple[str, Radiograph]], drawn: bool) -> gr.Blocks:
-    """The page. `examples` are (button text, X-ray); `drawn` says that they are phantoms, no real X-rays."""
-    with gr.Blocks(
-        title="Knee X-ray grading", analytics_enabled=False, delete_cache=DELETE_UPLOADS, fill_width=False
-    ) as demo:
-        gr.HTML(f'<p class="notice" role="note">{text(RESEARCH_USE_NOTICE)}</p>', elem_id="koa-notice")
-        gr.HTML(header_html(grader), elem_id="koa-header")
+@dataclass(frozen=True)
+class Slot:
+    """The place of one knee on the page."""
+
+    column: gr.Column
+    result: gr.HTML
+    reports: dict[str, gr.Button]  # by the suffix of the file that each makes
+    sent: gr.HTML | None  # what became of a disagreement
+
+
+def build_demo(
+    grader: Grader,
+    examples: list[tuple[str, Film]],
+    drawn: bool,
+    limits: Limits,
+    visits: Visits,
+    disagreements: Disagreements | None = None,
+) -> gr.Blocks:
+    """The page and the API.
+
+    Args:
+        examples: (button text, X-ray).
+        drawn: the examples are phantoms, no real X-rays.
+        visits: where what the visitors see is kept.
+        disagreements: where readers' own grades go; by default they aren't asked for.
+    """
+    with gr.Blocks(title="Knee X-ray grading", analytics_enabled=False, fill_width=False) as demo:
+        token = gr.State()
+        gr.HTML(f'<p class="notice" role="note">{page.text(RESEARCH_USE_NOTICE)}</p>', elem_id="koa-notice")
+        gr.HTML(page.header_html(grader), elem_id="koa-header")
         with gr.Row(elem_id="koa-main"):
             with gr.Column(scale=2, min_width=300):
-                upload = gr.File(label="Knee X-ray", height=170, elem_id="koa-upload")
+                upload = gr.File(label="Knee X-rays", height=170, file_count="multiple", elem_id="koa-upload")
                 gr.HTML(
-                    '<p class="hint">One knee, from the front, cropped to the joint. DICOM, PNG, JPEG, TIFF, WebP or '
-                    "BMP. The file is deleted within two minutes; nothing is kept.</p>"
+                    '<p class="hint">A knee from the front, cropped or a whole film; several files or a zip for a '
+                    "table. DICOM, PNG, JPEG, TIFF, WebP or BMP. Files are deleted within "
+                    f"{math.ceil(file_age(limits) / 60) + 1} minutes; what the page shows stays in memory, for "
+                    "reports, until you clear it, at most an hour.</p>"
                 )
-                if examples:
-                    heading = "Or try a drawn knee" if drawn else "Examples"
-                    aside = "<p>Drawings with a known grade, not X-rays of people.</p>" if drawn else ""
-                    gr.HTML(f'<div class="hint"><h2>{heading}</h2>{aside}</div>')
-                    with gr.Row(elem_id="koa-examples"):
-                        buttons = [
-                            gr.Button(label, size="sm", min_width=0, elem_id=f"koa-example-{i}")
-                            for i, (label, _) in enumerate(examples)
-                        ]
-            with gr.Column(scale=5, min_width=320):
-                result = gr.HTML(empty_html(), elem_id="koa-result")
-                with gr.Column(visible=False, elem_id="koa-evidence") as evidence:
-                    pictures = gr.HTML(elem_id="koa-pictures")
-                    with gr.Row(elem_id="koa-controls"):
-                        grade_choice = gr.Radio(
-                            choices=[(str(grade.value), grade.value) for grade in GRADES],
-                            value=0,
-                            label="Show the evidence for KL",
-                            scale=3,
-                            min_width=280,
-                            elem_id="koa-grade",
-                        )
-                        opacity = gr.Slider(
-                            0,
-                            100,
-                            DEFAULT_OPACITY,
-                            step=1,
-                            label="Heat map opacity (%)",
-                            scale=2,
-                            min_width=220,
-                            buttons=[],
-                            elem_id="koa-opacity",
-                        )
-                    clear = gr.Button("Clear", size="sm", elem_id="koa-clear")
+                buttons = example_buttons([label for label, _ in examples], drawn)
+            with gr.Column(scale=5, min_width=320, elem_id="koa-result"):
+                message = gr.HTML(page.empty_html(), elem_id="koa-message")
+                with gr.Column(visible=False, elem_id="koa-batch") as table_column:
+                    table = gr.Dataframe(
+                        headers=list(batch.TABLE_COLUMNS),
+                        datatype=["number", "str", "str", "str", "str", "number", "str"],
+                        column_widths=["38px", "112px", "58px", "106px", "66px", "92px", "170px"],
+                        label="Results: choose a row to see that X-ray",
+                        interactive=False,
+                        wrap=True,
+                        max_height=420,
+                        buttons=["fullscreen"],
+                        elem_id="koa-table",
+                    )
+                    table_csv = gr.Button("Download as CSV", size="sm", elem_id="koa-csv")
+                film = gr.HTML(visible=False, js_on_load=page.SCRIPT, elem_id="koa-film")
+                slots = [knee_slot(i, token, visits, disagreements) for i in range(MOST_KNEES)]
+                clear = gr.Button("Clear", size="sm", visible=False, elem_id="koa-clear")
+        download = gr.DownloadButton(visible="hidden")
+        gr.HTML('<footer><a href="?view=api">Grade from a program (API and MCP)</a></footer>', elem_id="koa-footer")
 
-        gr.HTML('<footer><a href="?view=api">Grade from a program (API)</a></footer>', elem_id="koa-footer")
+        everything = [upload, token, message, table_column, table, film, clear]
+        everything += [
+            part for slot in slots for part in (slot.column, slot.result, slot.reports["dcm"], slot.sent) if part
+        ]
 
-        outputs = [upload, result, evidence, pictures, grade_choice]
+        def say(html: str) -> dict:
+            return {message: gr.update(value=html, visible=bool(html))}
 
-        def show(source: radiograph.ImageSource, drawn: bool = False) -> tuple:
+        def show(visit: Visit) -> dict:
+            """The knees of a visit, whatever else is on the page."""
+            reports = visit.examination.reports if visit.examination else ()
+            updates = {clear: gr.update(visible=True)}
+            for i, slot in enumerate(slots):
+                updates[slot.column] = gr.update(visible=i < len(reports))
+                if i < len(reports):
+                    examined = visit.examination
+                    updates[slot.result] = page.knee_html(reports[i], i, examined.film.xray, visit.drawn)
+                    updates[slot.reports["dcm"]] = gr.update(visible=examined.film.dicom is not None)
+                    if slot.sent:
+                        updates[slot.sent] = ""
+            return updates
+
+        def show_film(visit: Visit) -> dict:
+            """The film and its boxes, where the image wasn't a crop to begin with."""
+            examined = visit.examination
+            if examined.whole or visit.drawn:
+                return say("") | {film: gr.update(visible=False)}
+            html = page.film_html(examined.film.xray, examined.knees, MOST_KNEES)
+            caution = "" if examined.knees else page.message_html("No knee was found", NO_KNEE, "caution")
+            return say(caution) | {film: gr.update(value=html, visible=True)}
+
+        def show_none(html: str) -> dict:
+            return {**say(html), film: gr.update(visible=False), **show(Visit())}
+
+        def start(paths: list[str], old: str | None) -> Iterator[dict]:
+            visits.forget(old)
             # The upload field is emptied, so that the next X-ray can be dropped on it straight away.
+            cleared = {upload: None, token: None, table_column: gr.update(visible=False)}
+            files = [Path(path) for path in paths]
+            if len(files) > 1 or archive.is_archive(files[0]):
+                total = batch.count(files)
+                yield cleared | show_none(page.batch_html([], total))
+                yield from show_table(files, total)
+                return
             try:
-                one = radiograph.read(source)
-                grading = grader.grade(one)
+                film = read(files[0], max_pixels=limits.pixels)
             except KoaError as error:
-                return None, error_html(str(error)), gr.update(visible=False), "", 0
-            card = result_html(grading, drawn, said_by_file(one))
-            return None, card, gr.update(visible=True), pictures_html(one, grading), grading.grade
+                yield cleared | show_none(page.error_html(str(error)))
+            else:
+                yield cleared | show_one(film)
 
-        def show_nothing() -> tuple:
-            return None, empty_html(), gr.update(visible=False), "", 0
+        def show_one(film: Film, drawn: bool = False) -> dict:
+            visit = Visit(examine(grader, [film], as_it_is=drawn)[0], drawn)
+            return show_film(visit) | show(visit) | {token: visits.keep(visit)}
 
-        def private(event, function, inputs=None) -> None:
-            event(
-                function,
-                inputs,
-                outputs,
-                api_visibility="private",
-                show_progress="minimal",
-                show_progress_on=result,
-                concurrency_id="grader",
-            ).then(None, grade_choice, js=SHOW_RESULT, api_visibility="private")
+        def show_example(film: Film, old: str | None) -> dict:
+            visits.forget(old)
+            return {table_column: gr.update(visible=False)} | show_one(film, drawn)
 
-        private(upload.upload, show, upload)
-        private(clear.click, show_nothing)
-        for button, (_, example) in zip(buttons if examples else [], examples, strict=True):
-            private(button.click, lambda example=example: show(example, drawn))
-        grade_choice.input(None, grade_choice, js=SHOW_EVIDENCE, api_visibility="private")
-        opacity.change(None, opacity, js=SHOW_OPACITY, api_visibility="private")
+        def show_table(files: list[Path], total: int) -> Iterator[dict]:
+            rows: list[batch.Row] = []
+            for more in batch.grade_all(grader, files, limits):
+                rows += more
+                cells = [[i, *row.cells] for i, row in enumerate(rows, start=1)]
+                yield {table_column: gr.update(visible=True), table: cells} | say(page.batch_html(rows, total))
+            yield {token: visits.keep(Visit(rows=tuple(rows)))}
 
-        def grade(image: str) -> dict:
+        def show_row(chosen: gr.SelectData, old: str | None) -> dict:
+            visit = visits.get(old)
+            if not visit.rows:
+                raise gr.Error(FORGOTTEN if old else NOT_YET, print_exception=False)
+            row = visit.rows[int(chosen.row_value[0]) - 1]
+            if not row.data:
+                raise gr.Error(row.error or TOO_MANY, print_exception=False)
+            film = read(row.data, Path(row.file).name, limits.pixels)
+            visit = dataclasses.replace(visit, examination=examine(grader, [film])[0])
+            return show_film(visit) | show(visit) | {token: visits.keep(visit, old)}
+
+        def regrade(old: str | None, knees: list[Knee] | None) -> dict:
+            visit = visits.get(old)
+            if visit.examination is None:
+                raise gr.Error(FORGOTTEN, print_exception=False)
             try:
-                if not image:
-                    raise KoaError("no X-ray was given; pass handle_file('knee.png').")
-                return grader.grade(image).to_dict()
+                again = examine(grader, [visit.examination.film], knees, as_it_is=knees is None)[0]
             except KoaError as error:
                 raise gr.Error(str(error), print_exception=False) from error
+            visit = dataclasses.replace(visit, examination=again)
+            return {**say(""), **show(visit), token: visits.keep(visit, old)}
 
-        api_input = gr.File(label=f"One knee X-ray ({radiograph.FORMATS})", visible=False)
-        api_output = gr.JSON(label="Grading", visible=False)
-        gr.Button(visible=False).click(
-            grade,
-            api_input,
-            api_output,
-            api_name="grade",
-            api_description="Grade one knee X-ray. Returns source (str), grade (int, KL 0 to 4), name (str), "
-            "probabilities (five floats, KL 0 to 4, summing to 1), calibrated (bool), expected_grade (float, 0 to 4), "
-            "grade_set (lowest and highest grade) and coverage (share of knees whose set holds the reader's grade), "
-            "familiar (bool) and unfamiliarity (float, over 1 is unfamiliar), inverted (bool: a negative, righted), "
-            "model (str), revision (str), seconds (float); what the model can't tell is null. "
-            f"An unreadable file is an error of one sentence. {RESEARCH_USE_NOTICE}",
-            concurrency_id="grader",
-        )
+        def grade_boxes(drawn_boxes: gr.EventData, old: str | None) -> dict:
+            return regrade(old, [knee_in(box) for box in drawn_boxes.boxes])
+
+        def grade_whole(old: str | None) -> dict:
+            return regrade(old, None)
+
+        def show_nothing(old: str | None) -> dict:
+            visits.forget(old)
+            return {
+                upload: None,
+                token: None,
+                table_column: gr.update(visible=False),
+                **show_none(page.empty_html()),
+                clear: gr.update(visible=False),
+            }
+
+        def on(event, function, inputs, then: str = SHOW_RESULT):
+            """Everything that grades waits in one queue, whose position shows on the upload field."""
+            graded = event(
+                function,
+                inputs,
+                everything,
+                api_visibility="private",
+                show_progress="full",
+                show_progress_on=upload,
+                concurrency_id="grader",
+                concurrency_limit=AT_ONCE,
+            )
+            graded.then(None, js=then, api_visibility="private")
+            return graded
+
+        grading = on(upload.upload, start, [upload, token])
+        clear.click(show_nothing, token, everything, queue=False, api_visibility="private", cancels=grading)
+        on(table.select, show_row, token, SHOW_KNEE)
+        on(film.grade_boxes, grade_boxes, token)
+        on(film.grade_whole, grade_whole, token)
+        for button, (_, example) in zip(buttons, examples, strict=True):
+            on(button.click, functools.partial(show_example, example), token)
+
+        def save_csv(old: str | None) -> str:
+            if not (rows := visits.get(old).rows):
+                raise gr.Error(FORGOTTEN, print_exception=False)
+            return file_to_save("knee-grades.csv", batch.as_csv(rows).encode("utf-8", "backslashreplace"))
+
+        offer(table_csv.click, save_csv, token, download)
+        for i, slot in enumerate(slots):
+            for kind, button in slot.reports.items():
+                offer(button.click, functools.partial(save_report, visits, i, kind), token, download)
+
+        add_api(grader, limits)
+    demo.queue(max_size=MAX_WAITING)
     return demo
 
 
-def text(value: object) -> str:
-    """Escape for HTML. File names are other people's words: braces and `$` mean something to Gradio's templates."""
-    escaped = html.escape(str(value))
-    return escaped.translate({ord(character): f"&#{ord(character)};" for character in "{}$`"})
+def example_buttons(labels: Sequence[str], drawn: bool) -> list[gr.Button]:
+    if not labels:
+        return []
+    heading = "Or try a drawn knee" if drawn else "Examples"
+    aside = "<p>Drawings with a known grade, not X-rays of people.</p>" if drawn else ""
+    gr.HTML(f'<div class="hint"><h2>{heading}</h2>{aside}</div>')
+    with gr.Row(elem_id="koa-examples"):
+        return [gr.Button(label, size="sm", min_width=0, elem_id=f"koa-example-{i}") for i, label in enumerate(labels)]
 
 
-def data_uri(image: Image.Image) -> str:
-    """An image in the page itself: no file is left on the server for it."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def knee_slot(index: int, token: gr.State, visits: Visits, disagreements: Disagreements | None) -> Slot:
+    with gr.Column(visible=False, elem_id=f"koa-knee-{index}", elem_classes="koa-knee") as column:
+        result = gr.HTML(js_on_load=page.SCRIPT)
+        with gr.Row(elem_classes="koa-reports"):
+            reports = {
+                kind: gr.Button(label, size="sm", min_width=120)
+                for kind, label in {"pdf": "PDF report", "json": "JSON", "dcm": "DICOM report"}.items()
+            }
+        sent = disagreement_form(index, token, visits, disagreements) if disagreements else None
+    return Slot(column, result, reports, sent)
 
 
-def header_html(grader: Grader) -> str:
-    note = f'<p class="note" role="note"><b>About this model:</b> {text(grader.note)}</p>' if grader.note else ""
-    return (
-        "<header><h1>Knee X-ray grading</h1>"
-        "<p>Osteoarthritis on the Kellgren-Lawrence (KL) scale, from 0 (none) to 4 (severe), "
-        "and where in the X-ray the model saw it.</p>"
-        f'<p class="model">Model <b>{text(grader.model_id)}</b>, version {text(grader.revision[:12])}</p>'
-        f"</header>{note}"
+def disagreement_form(index: int, token: gr.State, visits: Visits, disagreements: Disagreements) -> gr.HTML:
+    with gr.Accordion("I disagree", open=False, elem_classes="koa-disagree"):
+        grade = gr.Radio([(f"KL {g.value} {g.name}", g.value) for g in GRADES], label="Your grade")
+        comment = gr.Textbox(label="Why (optional; nothing that tells who the patient is)", lines=2)
+        comment.max_length = MAX_COMMENT
+        allowed = gr.Checkbox(False, label="Keep this X-ray with my remark, for research")
+        send = gr.Button("Send", size="sm", elem_classes="koa-send")
+        sent = gr.HTML()
+
+    def keep(old: str | None, grade: int | None, comment: str, with_image: bool) -> tuple:
+        try:
+            disagreements.add(chosen_report(visits, index, old), grade, comment or "", with_image)
+        except KoaError as error:
+            return page.sent_html(str(error), failed=True), grade, comment, with_image
+        image = "with the X-ray" if with_image else "without the X-ray"
+        return page.sent_html(f"Thank you: your grade was recorded, {image}."), None, "", False
+
+    send.click(
+        keep,
+        [token, grade, comment, allowed],
+        [sent, grade, comment, allowed],
+        api_visibility="private",
+        concurrency_id="disagreements",
+    )
+    return sent
+
+
+def offer(event, make: Callable[[str | None], str], token: gr.State, download: gr.DownloadButton) -> None:
+    """Make a file on demand and hand it to the browser."""
+    event(make, token, download, api_visibility="private", concurrency_id="reports").success(
+        None, download, js=SAVE_FILE, api_visibility="private"
     )
 
 
-def empty_html() -> str:
-    return (
-        '<section class="card empty"><h2>No X-ray yet</h2>'
-        "<p>Drop a knee X-ray on the field, or choose a file. Its grade appears here, usually within a second.</p>"
-        f"{scale_html()}</section>"
-    )
+def chosen_report(visits: Visits, index: int, token: str | None) -> Report:
+    examined = visits.get(token).examination
+    if examined is None or index >= len(examined.reports):
+        raise KoaError(FORGOTTEN)
+    return examined.reports[index]
 
 
-def error_html(sentence: str) -> str:
-    return (
-        '<section class="card error" role="alert"><h2>This file could not be graded</h2>'
-        f"<p>{text(sentence)}</p></section>"
-    )
+def save_report(visits: Visits, index: int, kind: str, token: str | None) -> str:
+    try:
+        report = chosen_report(visits, index, token)
+        if kind == "pdf":
+            content = report.pdf()
+        elif kind == "json":
+            content = report.json().encode()
+        else:
+            # Imported here: it takes most of a second, and nobody without DICOM needs it.
+            from koa_hf.dicom_report import secondary_capture
+
+            content = secondary_capture(visits.get(token).examination.film.dicom, report.grading, report.picture())
+    except KoaError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+    # Not the X-ray's own name: people write their patients' into it.
+    side = f"-{report.xray.side}" if report.xray.side else ""
+    return file_to_save(f"knee-report-{report.sha256[:8]}{side}.{kind}", content)
 
 
-def scale_html() -> str:
-    """What the five grades mean."""
-    rows = "".join(f"<dt>KL {g.value} <span>{g.name}</span></dt><dd>{text(g.definition)}</dd>" for g in GRADES)
-    return f"<dl>{rows}</dl>"
+def file_age(limits: Limits) -> float:
+    """Seconds after which a file is deleted: a batch may last so long, and has to find it."""
+    return limits.seconds + 60
 
 
-def said_by_file(one: Radiograph) -> tuple[str, ...]:
-    """Sentences on what the file says of itself and how it was read."""
-    known = ", ".join(filter(None, (one.side and f"{one.side} knee", one.view and f"{one.view} view")))
-    return (f"According to the file: {known}.", *one.notes) if known else one.notes
+def file_to_save(name: str, content: bytes) -> str:
+    """A file among the uploads, which is deleted as they are."""
+    path = Path(tempfile.mkdtemp(dir=UPLOADS), name)
+    path.write_bytes(content)
+    return str(path)
 
 
-def result_html(grading: Grading, drawn: bool = False, remarks: Sequence[str] = ()) -> str:
-    """The grade and what it rests on; folded away for an unfamiliar image, unless it is one that we have `drawn`."""
-    source = f'<p class="file">{" ".join(map(text, (grading.source, *(f"· {remark}" for remark in remarks))))}</p>'
-    if grading.familiar is False:
-        what = "A drawing, not an X-ray" if drawn else "Unlike the knees that this model was trained on"
-        advice = (
-            "Its grade shows how this page works, and nothing else."
-            if drawn
-            else "Check that it is one knee, from the front, upright and cropped to the joint. "
-            "A grade for anything else means little, however sure it looks."
+def knee_in(drawn: dict) -> Knee:
+    """A box from the page, as the visitor left it."""
+    try:
+        left, top, right, bottom = (int(edge) for edge in drawn["box"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise gr.Error("a box has no four edges; load the page again.", print_exception=False) from error
+    side = drawn.get("side")
+    return Knee((left, top, right, bottom), side if side in ("right", "left") else None, score=1.0, whole=False)
+
+
+def add_api(grader: Grader, limits: Limits) -> None:
+    """The endpoints of `koa_hf.api`, on controls that nobody sees."""
+    api = Api(grader, limits)
+    one = gr.File(label=f"One knee X-ray ({radiograph.FORMATS})", visible=False)
+    many = gr.File(label=f"Knee X-rays ({radiograph.FORMATS}), or zips of them", file_count="multiple", visible=False)
+    answer = gr.JSON(label="Grading", visible=False)
+    for endpoint, files in ((api.grade, one), (api.grade_film, one), (api.grade_many, many)):
+        name = endpoint.__name__
+        gr.Button(visible=False).click(
+            in_one_sentence(endpoint),
+            files,
+            answer,
+            api_name=name,
+            api_description=DESCRIPTIONS[name],
+            concurrency_id="grader",
+            concurrency_limit=AT_ONCE,
         )
-        return (
-            f'<section class="card unfamiliar" role="alert">{source}<h2>{what}</h2>'
-            f"<p>{advice} <span>(distance {grading.unfamiliarity:.1f} times the limit)</span></p>"
-            f"<details{' open' if drawn else ''}><summary>Show the grade anyway</summary>"
-            f"{grade_html(grading)}</details></section>"
-        )
-    return f'<section class="card">{source}{grade_html(grading)}</section>'
 
 
-def grade_html(grading: Grading) -> str:
-    rows = []
-    for grade, probability in zip(GRADES, grading.probabilities, strict=True):
-        chosen = ' class="chosen"' if grade.value == grading.grade else ""
-        rows.append(
-            f'<tr{chosen}><th scope="row">KL {grade.value} <span>{grade.name}</span></th>'
-            f'<td class="bar" aria-hidden="true"><i style="width:{probability * 100:.1f}%"></i></td>'
-            f'<td class="percent">{text(percent(probability))}</td></tr>'
-        )
-    position = grading.expected_grade / (NUM_GRADES - 1) * 100
-    ticks = "".join(f"<li>{grade.value}</li>" for grade in GRADES)
-    return (
-        f'<h2 class="grade"><span class="kl">KL {grading.grade}</span> '
-        f'<span class="dot" aria-hidden="true">·</span> <span class="name">{grading.name}</span></h2>'
-        f'<p class="certainty">{text(grading.certainty)}.</p>'
-        f"{range_html(grading)}"
-        f"{RIGHTED if grading.inverted else ''}"
-        f'<div class="columns"><div>'
-        f'<p class="definition"><b>KL {grading.grade} means:</b> {text(GRADES[grading.grade].definition)}</p>'
-        f'<div class="expected"><p>Expected grade <b>{grading.expected_grade:.1f}</b> '
-        "<span>on the scale from 0 to 4, the mean of the probabilities</span></p>"
-        f'<div class="axis" aria-hidden="true"><i style="left:{position:.1f}%"></i><ol>{ticks}</ol></div></div></div>'
-        f"<table><caption>Probability of each grade</caption><tbody>{''.join(rows)}</tbody></table></div>"
-        f"<details><summary>What the five grades mean</summary>{scale_html()}</details>"
-        f'<p class="made">Graded in {grading.seconds:.2f} s by {text(grading.model)}, '
-        f"version {text(grading.revision[:12])}.</p>"
-    )
+def in_one_sentence(function: Callable) -> Callable:
+    """A `KoaError` as the answer that clients get, without a traceback in the server's log."""
+
+    @functools.wraps(function)
+    def wrapper(given):
+        try:
+            return function(given)
+        except KoaError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    return wrapper
 
 
-RIGHTED = '<p class="righted">This was a photographic negative (bone dark); it was inverted before it was graded.</p>'
-
-
-def range_html(grading: Grading) -> str:
-    if grading.grade_set is None:
-        return ""
-    said = f"KL {grading.grade}, {grading.range_in_words}"
-    share = f"such ranges hold the reader's grade in {grading.coverage:.0%} of knees"
-    return f'<p class="range"><b>{said}</b> <span>({share})</span></p>'
-
-
-def pictures_html(one: Radiograph, grading: Grading) -> str:
-    """The X-ray beside itself with the heat map: one layer for each grade, of which the page shows one."""
-    image = one.image
-    image.thumbnail((DISPLAY_SIZE, DISPLAY_SIZE))
-    source = data_uri(image)
-    layers = []
-    for grade in GRADES:
-        evidence = heatmap.for_grade(grading.heatmap, grade.value)
-        said = f"Heat map of the evidence for KL {grade.value}, {grade.name}" + ("" if evidence.any() else ": none")
-        layer = heatmap.colour(heatmap.upsample(evidence, max(1, image.height // 2), max(1, image.width // 2)))
-        layers.append(
-            f'<img class="layer" data-grade="{grade.value}" alt="{said}" src="{data_uri(Image.fromarray(layer))}">'
-        )
-    return (
-        '<div class="pictures">'
-        f'<figure><img src="{source}" alt="The X-ray as it was read"><figcaption>X-ray</figcaption></figure>'
-        f'<figure><div class="stack"><img src="{source}" alt="">{"".join(layers)}</div>'
-        '<figcaption>Where the model looked <span class="legend">less<i aria-hidden="true"></i>more</span>'
-        "</figcaption></figure></div>"
-        '<p class="hint">Each grade is scaled to its own strongest evidence, so colours compare places within one '
-        "grade, not one grade with another.</p>"
-    )
-
-
-def thumbnails_css(examples: list[tuple[str, Radiograph]]) -> str:
-    rules = []
-    for i, (_, example) in enumerate(examples):
-        image = example.image
-        image.thumbnail((144, 144))
-        rules.append(f"#koa-examples #koa-example-{i}::before {{ background-image: url({data_uri(image)}); }}")
-    return "\n".join(rules)
-
-
-def drawn_examples() -> list[tuple[str, Radiograph]]:
+def drawn_examples() -> list[tuple[str, Film]]:
     """One drawn knee for each grade."""
-    return [
-        (f"KL {grade.value}", Radiograph(phantom.draw(grade.value, seed=grade.value), f"drawn knee, KL {grade.value}"))
-        for grade in GRADES
-    ]
+    examples = []
+    for grade in GRADES:
+        png = io.BytesIO()
+        Image.fromarray(phantom.draw(grade.value, seed=grade.value)).save(png, "PNG")
+        examples.append((f"KL {grade.value}", read(png.getvalue(), f"drawn knee, KL {grade.value}")))
+    return examples
 
 
-def examples_in(folder: Path) -> list[tuple[str, Radiograph]]:
+def examples_in(folder: Path) -> list[tuple[str, Film]]:
     """The first X-rays of a folder, by name."""
     if not folder.is_dir():
         raise KoaError(f"{folder} is not a folder; give --examples a folder of X-rays.")
     files = sorted(filter(radiograph.is_radiograph_file, folder.iterdir()))
     if not files:
         raise KoaError(f"{folder} holds no X-rays ({radiograph.FORMATS}).")
-    return [(file.stem, radiograph.read(file)) for file in files[:MAX_EXAMPLES]]
-
-
-# System fonts only: the page makes no request to anybody else's server.
-FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
-
-THEME = gr.themes.Base(
-    primary_hue=gr.themes.colors.teal,
-    secondary_hue=gr.themes.colors.teal,
-    neutral_hue=gr.themes.colors.slate,
-    radius_size=gr.themes.sizes.radius_lg,
-    font=FONTS,
-    font_mono=("ui-monospace", "Consolas", "monospace"),
-).set(
-    body_background_fill="#f4f7f9",
-    body_background_fill_dark="#0c1319",
-    block_background_fill="#ffffff",
-    block_background_fill_dark="#141e26",
-    block_border_color="#d8e0e6",
-    block_border_color_dark="#2a3843",
-    block_label_text_color="#40525f",
-    block_label_text_color_dark="#b9c6d0",
-    block_label_background_fill="#ffffff",
-    block_label_background_fill_dark="#141e26",
-    button_secondary_background_fill="#ffffff",
-    button_secondary_background_fill_dark="#141e26",
-    button_secondary_background_fill_hover="#eef3f5",
-    button_secondary_background_fill_hover_dark="#22303a",
-    button_secondary_border_color="#c3ced6",
-    button_secondary_border_color_dark="#3a4b57",
-    checkbox_label_background_fill="#eef3f5",
-    checkbox_label_background_fill_dark="#22303a",
-    input_background_fill_dark="#0c1319",
-    body_text_color="#13212b",
-    body_text_color_dark="#e8eff4",
-    body_text_color_subdued="#4c5f6d",
-    body_text_color_subdued_dark="#a9b8c4",
-)
-
-CSS = """
-:root, .gradio-container {
-  --koa-ink: #13212b; --koa-soft: #4c5f6d; --koa-card: #fff; --koa-line: #d8e0e6;
-  --koa-accent: #0f766e; --koa-pale: #a9bfc6; --koa-track: #e9eef1;
-  --koa-warn: #7a3e00; --koa-warn-fill: #fff3dd; --koa-warn-line: #e9b76a;
-  --koa-error: #9b1c1c; --koa-error-fill: #fdf1f0;
-}
-.dark .gradio-container, .dark.gradio-container, body.dark {
-  --koa-ink: #e8eff4; --koa-soft: #a9b8c4; --koa-card: #141e26; --koa-line: #2a3843;
-  --koa-accent: #4fd1c0; --koa-pale: #53707c; --koa-track: #22303a;
-  --koa-warn: #ffd79a; --koa-warn-fill: #33260f; --koa-warn-line: #8a6523;
-  --koa-error: #ffb4ab; --koa-error-fill: #341a19;
-}
-.gradio-container { max-width: 1120px !important; margin: 0 auto !important;
-  overflow: clip !important; /* not hidden: that would keep the notice from sticking */ }
-.gradio-container .html-container { padding: 0; }
-#koa-notice { position: sticky; top: 0; z-index: 20; overflow: visible; }
-#koa-notice .notice { margin: 0; padding: 7px 14px; text-align: center; font-size: 13.5px; line-height: 1.4;
-  color: var(--koa-warn); background: var(--koa-warn-fill); border: 1px solid var(--koa-warn-line);
-  border-radius: 8px; }
-#koa-header h1 { font-size: 26px; line-height: 1.2; font-weight: 650; letter-spacing: -.01em; margin: 6px 0 4px;
-  color: var(--koa-ink); }
-#koa-header p { margin: 0; color: var(--koa-soft); font-size: 15.5px; }
-#koa-header .model { font-size: 13.5px; margin-top: 4px; overflow-wrap: anywhere; }
-#koa-header .note { margin-top: 12px; padding: 10px 14px; border-left: 4px solid var(--koa-warn-line);
-  background: var(--koa-warn-fill); color: var(--koa-warn); border-radius: 4px; }
-.hint, .hint p { color: var(--koa-soft); font-size: 13.5px; line-height: 1.5; margin: 0; }
-.hint h2 { font-size: 15px; font-weight: 600; margin: 8px 0 0; color: var(--koa-ink); }
-
-#koa-examples { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 8px; }
-#koa-examples button { flex-direction: column; padding: 5px 3px; gap: 4px; min-width: 0; font-weight: 500;
-  overflow-wrap: anywhere; background: var(--koa-card); border: 1px solid var(--koa-line); color: var(--koa-ink); }
-#koa-examples button:hover { border-color: var(--koa-accent); }
-#koa-examples button::before { content: ""; width: 100%; aspect-ratio: 1; border-radius: 5px;
-  background: #000 center / contain no-repeat; }
-.gradio-container button:focus-visible, .gradio-container summary:focus-visible,
-.gradio-container input:focus-visible { outline: 3px solid var(--koa-accent); outline-offset: 2px; }
-
-.card { background: var(--koa-card); border: 1px solid var(--koa-line); border-radius: 12px; padding: 20px 24px;
-  color: var(--koa-ink); }
-.card p { margin: 0; color: var(--koa-ink); }
-.card h2 { color: var(--koa-ink); margin: 0 0 6px; font-size: 19px; font-weight: 600; }
-.card .file { color: var(--koa-soft); font-size: 13.5px; overflow-wrap: anywhere; }
-.card h2.grade { font-size: clamp(34px, 6vw, 46px); line-height: 1.15; font-weight: 400; letter-spacing: -.02em;
-  margin: 2px 0 4px; }
-.card .kl { font-weight: 700; color: var(--koa-accent); }
-.card .dot { color: var(--koa-pale); }
-.card .certainty { font-size: 17px; }
-.card .range { margin-top: 4px; font-size: 15px; }
-.card .range span, .card.unfamiliar > p span { color: var(--koa-soft); font-size: 13.5px; }
-.card .righted { margin-top: 6px; font-size: 14.5px; color: var(--koa-warn); }
-.card.unfamiliar { background: var(--koa-warn-fill); border-color: var(--koa-warn-line); }
-.card.unfamiliar > h2, .card.unfamiliar > p, .card.unfamiliar > p span { color: var(--koa-warn); }
-.card.unfamiliar > details > :not(summary) { filter: grayscale(1); }
-.card .definition { color: var(--koa-soft); line-height: 1.5; }
-.card .definition b { color: var(--koa-ink); font-weight: 600; }
-.card.empty > p { color: var(--koa-soft); margin-bottom: 16px; }
-.card.error { background: var(--koa-error-fill); border-color: var(--koa-error); }
-.card.error h2, .card.error p { color: var(--koa-error); overflow-wrap: anywhere; }
-
-.card .columns { display: grid; grid-template-columns: 1fr 1.15fr; gap: 8px 32px; align-items: start; margin-top: 14px; }
-.card table, .card tbody, .card tr { border: 0 !important; background: none !important; }
-.card table { width: 100%; border-collapse: collapse; margin: 0; table-layout: fixed; }
-.card caption { text-align: left; font-size: 13.5px; color: var(--koa-soft); padding-bottom: 4px; }
-.card th, .card td { padding: 4px 0; border: 0; font-weight: 400; text-align: left; font-size: 15px;
-  color: var(--koa-ink); background: none; }
-.card th { width: 128px; }
-.card th span, .card dt span { color: var(--koa-soft); }
-.card .percent { width: 62px; text-align: right; font-variant-numeric: tabular-nums; }
-.card .bar { vertical-align: middle; }
-.card .bar i { display: block; height: 14px; min-width: 2px; border-radius: 3px; background: var(--koa-pale); }
-.card td.bar { background: linear-gradient(var(--koa-track), var(--koa-track)) center / 100% 14px no-repeat;
-  border-radius: 3px; }
-.card .chosen th, .card .chosen th span, .card .chosen .percent { font-weight: 700; color: var(--koa-ink); }
-.card .chosen .bar i { background: var(--koa-accent); }
-
-.card .expected { margin-top: 12px; }
-.card .expected p { font-size: 15px; }
-.card .expected span { color: var(--koa-soft); font-size: 13.5px; }
-.axis { position: relative; margin: 16px 12px 0; border-top: 2px solid var(--koa-pale); }
-.axis ol { display: flex; justify-content: space-between; list-style: none; margin: 0 -12px; padding: 0; }
-.axis li { width: 24px; margin: 0; text-align: center; font-size: 13.5px; color: var(--koa-soft); position: relative;
-  padding-top: 6px; }
-.axis li::before { content: ""; position: absolute; top: -5px; left: 11px; height: 8px;
-  border-left: 2px solid var(--koa-pale); }
-.axis > i { position: absolute; top: -14px; margin-left: -7px; z-index: 1; border: 7px solid transparent;
-  border-top: 12px solid var(--koa-accent); border-bottom: 0; }
-.card dl { display: grid; grid-template-columns: max-content 1fr; gap: 6px 18px; margin: 0; font-size: 14.5px; }
-.card dt { font-weight: 600; }
-.card dt span { font-weight: 400; }
-.card dd { margin: 0; color: var(--koa-soft); }
-.card details { margin-top: 14px; }
-.card summary { cursor: pointer; color: var(--koa-accent); font-size: 14.5px; padding: 2px 0; }
-.card details dl { margin-top: 8px; }
-.card .made { margin-top: 12px; font-size: 13px; color: var(--koa-soft); overflow-wrap: anywhere; }
-
-#koa-evidence { gap: 12px; }
-.pictures { display: grid; grid-template-columns: 1fr 1fr; gap: 14px; }
-.pictures figure { margin: 0; min-width: 0; }
-.pictures img { display: block; width: 100%; max-height: 420px; object-fit: contain; margin: 0; }
-.pictures figure > img, .pictures .stack { background: #000; border-radius: 10px; overflow: hidden; }
-.pictures figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 2px 12px; font-size: 14px;
-  margin: 6px 0 4px; color: var(--koa-soft); }
-.pictures .stack { position: relative; }
-.pictures .layer { display: none; position: absolute; inset: 0; height: 100%;
-  opacity: var(--koa-opacity, .6); }
-.legend i { display: inline-block; width: 72px; height: 10px; margin: 0 6px; border-radius: 3px;
-  background: linear-gradient(90deg, LEGEND) #777; }
-#koa-result { scroll-margin-top: 84px; }
-#koa-footer { text-align: center; font-size: 13.5px; }
-#koa-footer a { color: var(--koa-soft); }
-#koa-evidence > .hint { margin: 0; }
-#koa-clear { border: 1px solid var(--koa-line); align-self: flex-start; flex-grow: 0; width: auto; min-width: 120px; }
-@media (max-width: 640px) {
-  #koa-grade .wrap { gap: 5px; }
-  #koa-grade label { padding: 6px 9px; }
-  .card { padding: 16px; }
-  .card th { width: 126px; }
-  .card .percent { width: 50px; }
-  .card .columns { grid-template-columns: 1fr; gap: 14px; }
-  .card dl { grid-template-columns: 1fr; gap: 2px; }
-  .card dd { margin-bottom: 8px; }
-  .pictures { grid-template-columns: 1fr; }
-}
-@media (prefers-reduced-motion: reduce) { .gradio-container * { transition: none !important; animation: none !important; } }
-"""  # noqa: E501
+    return [(file.stem, read(file)) for file in files[:MAX_EXAMPLES]]
 
 
 # Gradio confines its `css` to the inside of the page; the margins around it are set from the head.
 HEAD = "<style>@media (max-width: 640px) { .gradio-container .main { padding: 12px !important; } }</style>"
 
 
-def css(examples: list[tuple[str, Radiograph]]) -> str:
-    """The style sheet; the legend shows the heat map's own colours."""
-    steps = [heatmap.colour(np.full((1, 1), i / 6))[0, 0, :3] for i in range(7)]
-    legend = ", ".join(f"rgb({r} {g} {b} / {i / 6:.2f})" for i, (r, g, b) in enumerate(steps))
-    layers = "\n".join(
-        f'#koa-main[data-evidence="{grade.value}"] .layer[data-grade="{grade.value}"] {{ display: block; }}'
-        for grade in GRADES
-    )
-    return CSS.replace("LEGEND", legend) + layers + thumbnails_css(examples)
-
-
-@exit_2_on_bad_input
-def main(arguments: list[str] | None = None) -> int:
+def options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="model folder or Hub id; by default KOA_MODEL, else the bundled model")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
@@ -514,38 +457,102 @@ def main(arguments: list[str] | None = None) -> int:
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT", "7860")
     parser.add_argument("--host", default=host, help="0.0.0.0 lets other machines in (default: %(default)s)")
     parser.add_argument("--port", type=int, default=port, help="default: %(default)s")
+    parser.add_argument("--root-path", metavar="/PATH", help="where a reverse proxy serves this, if not at its root")
     parser.add_argument("--share", action="store_true", help="make a public link through Gradio's relay")
     parser.add_argument("--examples", type=Path, help="folder of X-rays to offer; by default drawn knees")
-    options = parser.parse_args(arguments)
+    usual = Limits()
+    for name, default, what in (
+        ("--max-megabytes", usual.megabytes, "largest file that may be uploaded"),
+        ("--max-megapixels", usual.megapixels, "largest image that is read"),
+        ("--timeout", usual.seconds, "seconds after which a batch ends with what it has"),
+    ):
+        parser.add_argument(name, type=positive, default=default, metavar="N", help=f"{what} (default: {default:g})")
+    parser.add_argument(
+        "--disagreements", type=Path, metavar="FOLDER", help="let readers record their own grades there"
+    )
+    parser.add_argument("--disagreements-repo", metavar="USER/NAME", help="push that folder to a private Hub data set")
+    parsed = parser.parse_args(arguments)
+    if parsed.disagreements_repo and not parsed.disagreements:
+        parser.error("--disagreements-repo needs --disagreements with a folder")
+    return parsed
 
-    grader = Grader.from_pretrained(options.model, options.revision, device=options.device)
-    examples = examples_in(options.examples) if options.examples else drawn_examples()
-    grader.grade(examples[0][1])  # the first forward pass is slow; let no visitor wait for it
-    # `kill` should tidy up as Ctrl-C does: uploads lie in a folder of our own, which goes when the server goes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with tempfile.TemporaryDirectory(prefix="koa-demo-") as uploads:
-        os.environ["GRADIO_TEMP_DIR"] = uploads
-        demo = build_demo(grader, examples, drawn=options.examples is None)
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+@exit_2_on_bad_input
+def main(arguments: list[str] | None = None) -> None:
+    given = options(arguments)
+    grader = Grader.from_pretrained(given.model, given.revision, device=given.device)
+    examples = examples_in(given.examples) if given.examples else drawn_examples()
+    examine(grader, [examples[0][1]])  # the first forward pass is slow; let no visitor wait for it
+    disagreements = Disagreements(given.disagreements, given.disagreements_repo) if given.disagreements else None
+    limits = Limits(given.max_megabytes, given.max_megapixels, given.timeout)
+    visits = Visits(KEEP_BYTES, KEEP_SECONDS)
+
+    # A handler that raised could be swallowed by whatever it interrupts; a queue may be filled at any moment.
+    stop = queue.SimpleQueue()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: stop.put(number))
+    UPLOADS.mkdir(mode=0o700)
+    demo = None
+    try:
+        demo = build_demo(grader, examples, given.examples is None, limits, visits, disagreements)
         print(f"grading with {grader.model_id}, version {grader.revision[:12]}", flush=True)
-        try:
-            demo.launch(
-                server_name=options.host,
-                server_port=options.port,
-                share=options.share,
-                theme=THEME,
-                css=css(examples),
-                head=HEAD,
-                footer_links=[],
-                ssr_mode=False,
-                max_file_size="200mb",
-            )
-        except OSError as error:
-            raise KoaError(
-                f"can't serve at {options.host}:{options.port}: the port is taken or the host isn't this machine's; "
-                "give another --port or --host."
-            ) from error
-    return 0
+        launch(demo, given, [example.xray for _, example in examples])
+        while not stopped(stop):
+            delete_older(UPLOADS, file_age(limits))
+            visits.expire()
+    finally:
+        if demo:
+            demo.close(verbose=False)
+        for tunnel in CURRENT_TUNNELS:
+            tunnel.kill()
+        shutil.rmtree(UPLOADS, ignore_errors=True)
+        if disagreements:
+            disagreements.close()
+
+
+def launch(demo: gr.Blocks, given: argparse.Namespace, examples: Sequence[Radiograph]) -> None:
+    """Serve the page, without waiting for its end."""
+    try:
+        demo.launch(
+            server_name=given.host,
+            server_port=given.port,
+            root_path=given.root_path,
+            share=given.share,
+            theme=THEME,
+            css=page.style(examples),
+            head=HEAD,
+            footer_links=[],
+            ssr_mode=False,
+            mcp_server=True,
+            max_file_size=int(given.max_megabytes * 1e6),
+            state_session_capacity=MAX_VISITORS,
+            prevent_thread_lock=True,
+        )
+    except OSError as error:
+        raise KoaError(
+            f"can't serve at {given.host}:{given.port}: the port is taken or the host isn't this machine's; "
+            "give another --port or --host."
+        ) from error
+
+
+def stopped(stop: queue.SimpleQueue, seconds: float = 60) -> bool:
+    """Wait that long for a signal to stop."""
+    try:
+        stop.get(timeout=seconds)
+    except queue.Empty:
+        return False
+    return True
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # an ordinary exit would wait for threads that wait for requests

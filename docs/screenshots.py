@@ -1,4 +1,4 @@
-"""Take the screenshots in docs/: the demo, grading a drawn knee, in headless Chromium.
+"""Take the screenshots in docs/: the demo with drawn knees, and a cat, in headless Chromium.
 
 python app.py &
 python docs/screenshots.py http://127.0.0.1:7860
@@ -6,25 +6,106 @@ python docs/screenshots.py http://127.0.0.1:7860
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+from skimage import data
 
-SHOTS = {"demo": (1180, 900, "light"), "demo-dark": (1180, 900, "dark"), "demo-phone": (390, 844, "light")}
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
+
+from koa_hf import phantom
+from train.composites import Crop, compose
+
+SECONDS = 1000  # in milliseconds, as Playwright counts
 
 
-def main(url: str) -> None:
-    with sync_playwright() as playwright:
+def drawn_film(path: Path) -> Path:
+    """A film with both knees."""
+    crops = [Crop(phantom.draw(3, seed=1), "right"), Crop(phantom.draw(1, seed=2, side="left"), "left")]
+    Image.fromarray(compose("bilateral", crops, np.random.default_rng(4), 420, varied=False).pixels).save(path)
+    return path
+
+
+def example(page: Page, folder: Path) -> None:
+    page.get_by_role("button", name="KL 3").click()
+    page.locator("h2.grade").wait_for()
+
+
+def film(page: Page, folder: Path) -> None:
+    upload(page, drawn_film(folder / "both-knees.png"))
+    page.locator("#koa-knee-1 .card").wait_for()
+    page.get_by_text("Show the grade anyway").first.click()
+
+
+def batch(page: Page, folder: Path) -> None:
+    letter = folder / "letter.png"
+    letter.write_text("Dear colleague")
+    knees = []
+    for grade in range(5):
+        knees.append(folder / f"visit-{grade}.png")
+        Image.fromarray(phantom.draw(grade, seed=20 + grade)).save(knees[-1])
+    upload(page, *knees[:2], letter, *knees[2:], drawn_film(folder / "both-knees.png"))
+    page.get_by_role("heading", name="Results").wait_for()
+
+
+def refused(page: Page, folder: Path) -> None:
+    cat = folder / "cat.png"
+    Image.fromarray(data.cat()).save(cat)
+    upload(page, cat)
+    page.get_by_role("heading", name="Unlike the knees").wait_for()
+
+
+def failed(page: Page, folder: Path) -> None:
+    letter = folder / "letter.png"
+    letter.write_text("Dear colleague")
+    upload(page, letter)
+    page.get_by_role("heading", name="could not be graded").wait_for()
+
+
+def empty(page: Page, folder: Path) -> None:
+    page.get_by_role("heading", name="No X-ray yet").wait_for()
+
+
+def upload(page: Page, *files: Path) -> None:
+    page.set_input_files("#koa-upload input[type=file]", list(files))
+
+
+DESK, PHONE = (1180, 900), (390, 844)
+SHOTS = {
+    "demo": (example, DESK, "light"),
+    "demo-dark": (example, DESK, "dark"),
+    "demo-phone": (example, PHONE, "light"),
+    "demo-film": (film, DESK, "light"),
+    "demo-film-phone": (film, PHONE, "dark"),
+    "demo-batch": (batch, DESK, "light"),
+    "demo-refused": (refused, DESK, "light"),
+    "demo-failed": (failed, PHONE, "light"),
+    "demo-empty": (empty, DESK, "dark"),
+}
+
+
+def main(url: str, *names: str) -> None:
+    """Take all of `SHOTS`, or those named."""
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for name, (width, height, theme) in SHOTS.items():
+        for name, (show, (width, height), theme) in SHOTS.items():
+            if names and name not in names:
+                continue
             page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=theme)
+            page.set_default_timeout(120 * SECONDS)
             page.goto(f"{url}/?__theme={theme}")
-            page.get_by_role("button", name="KL 3").click()
-            page.locator("h2.grade").wait_for(timeout=60_000)
-            page.wait_for_timeout(1500)
-            page.screenshot(path=Path(__file__).parent / f"{name}.png", full_page=name != "demo-phone")
+            empty(page, Path(folder))
+            show(page, Path(folder))
+            page.evaluate("size => size > 640 && scrollTo(0, 0)", width)  # the notice stays at the top of what is seen
+            page.wait_for_timeout(1.5 * SECONDS)
+            page.screenshot(path=DOCS / f"{name}.png", full_page=(width, height) == DESK)
+            page.close()
         browser.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1].rstrip("/") if len(sys.argv) > 1 else "http://127.0.0.1:7860")
+    main(sys.argv[1].rstrip("/") if len(sys.argv) > 1 else "http://127.0.0.1:7860", *sys.argv[2:])

@@ -5,8 +5,11 @@
     python -m koa_hf.grade xrays/ more/*.png --model user/koa-xception --revision main --json > grades.jsonl
 
 Folders are searched all the way down. A file that can't be read is named at the end and doesn't stop the others; the
-exit code is then 2. The CSV has one row a file: file, grade, name, p0 to p4, expected_grade, grade_low and grade_high
-(the prediction set), familiar, inverted, error.
+exit code is then 2. Knees are looked for on larger films, and each that is found is cut out and graded by itself.
+The CSV has one row a knee: file, grade, name, p0 to p4, expected_grade, grade_low and grade_high (the prediction set),
+familiar, inverted, side (right or left), box (left, top, right and bottom in the film's pixels), error. Side and box
+are empty, and missing in the JSON, where the image was graded as a whole: it is a crop of one knee, no knee was found
+in it, or --whole was given.
 """
 
 import argparse
@@ -23,10 +26,11 @@ from rich.text import Text
 
 from koa_hf import radiograph
 from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.examination import examine, read
 from koa_hf.grader import Grader, Grading, percent
 from koa_hf.grades import NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.precision import PRECISIONS
-from koa_hf.report import as_row, csv_writer
+from koa_hf.report import Report, as_row, csv_writer
 
 BATCH_SIZE = 8  # on CPUs a larger batch gains nothing; on GPUs reading the files takes longer than grading them
 LONGEST_TABLE = 30  # more results than this are for a CSV file, not for a screen
@@ -55,33 +59,39 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def grade_files(grader: Grader, files: Sequence[Path]) -> Iterator[tuple[Path, Grading | str]]:
-    """Each file with its grading, or with the sentence that says why there is none; in order."""
+def grade_files(
+    grader: Grader, files: Sequence[Path], whole: bool = False
+) -> Iterator[tuple[Path, tuple[Report, ...] | str]]:
+    """Each file with one report a knee, or with the sentence that says why there is none; in order.
+
+    `whole` grades every image as it is, without looking for knees in it.
+    """
     for first in range(0, len(files), BATCH_SIZE):
         batch = files[first : first + BATCH_SIZE]
-        read: dict[Path, radiograph.Radiograph] = {}
-        errors: dict[Path, str] = {}
+        films, errors = {}, {}
         for file in batch:
             try:
-                read[file] = radiograph.read(file, name=str(file))
+                films[file] = read(file, name=str(file))
             except KoaError as error:
                 errors[file] = str(error)
-        gradings = dict(zip(read, grader.grade_batch(read.values()), strict=True))
+        examinations = dict(zip(films, examine(grader, list(films.values()), as_it_is=whole), strict=True))
         for file in batch:
-            yield file, gradings.get(file) or errors[file]
+            yield file, errors[file] if file in errors else examinations[file].reports
 
 
-def print_table(console: Console, outcomes: list[tuple[Path, Grading]]) -> None:
+def print_table(console: Console, outcomes: list[tuple[Path, Report]]) -> None:
     table = Table("file", "grade", "range", "expected", *(f"KL {g}" for g in range(NUM_GRADES)), "remarks")
     for column in table.columns[1:-1]:
         column.no_wrap = True
     for column in table.columns[3:-1]:
         column.justify = "right"
-    for file, grading in outcomes:
+    for file, report in outcomes:
+        grading, side = report.grading, report.xray.side
+        knee = f", {f'{side} knee' if side else 'a knee'}" if report.box else ""
         low, high = grading.grade_set or (None, None)
         # Text: rich would take [brackets] in a file name for markup.
         table.add_row(
-            Text(str(file), overflow="fold"),
+            Text(f"{file}{knee}", overflow="fold"),
             f"KL {grading.grade} {grading.name}",
             "" if low is None else f"{low}" if low == high else f"{low} to {high}",
             f"{grading.expected_grade:.1f}",
@@ -89,6 +99,13 @@ def print_table(console: Console, outcomes: list[tuple[Path, Grading]]) -> None:
             "; ".join(remarks(grading)),
         )
     console.print(table)
+
+
+def as_record(file: Path, report: Report) -> dict:
+    """One JSON object of the output."""
+    record = {"file": str(file), **report.grading.to_dict()}
+    del record["source"]  # the same
+    return record | ({"side": report.xray.side, "box": list(report.box)} if report.box else {})
 
 
 def remarks(grading: Grading) -> list[str]:
@@ -111,8 +128,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: %(default)s")
+    parser.add_argument("--whole", action="store_true", help="grade each image as it is; don't look for knees in it")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results there")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a file instead of a table")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a knee instead of a table")
     options = parser.parse_args(arguments)
 
     files = find_files(options.paths)
@@ -127,28 +145,30 @@ def main(arguments: list[str] | None = None) -> int:
         console=progress_console,
         redirect_stdout=sys.stdout.isatty(),  # into a pipe, JSON must not pass through the progress bar
     )
-    graded, failed, total = [], [], 0
+    graded, failed, knees = [], [], 0
     with csv_writer(options.csv) as writer:  # before the model is loaded: a bad path shouldn't cost that wait
         grader = Grader.from_pretrained(options.model, options.revision, options.device, options.precision)
         with progress:
-            for file, outcome in progress.track(grade_files(grader, files), total=len(files)):
-                if writer:
-                    writer.writerow(as_row(file, outcome))
+            for file, outcome in progress.track(grade_files(grader, files, options.whole), total=len(files)):
                 if isinstance(outcome, str):
                     failed.append(outcome)
-                    record = {"file": str(file), "error": outcome}
+                    rows, records = [as_row(file, outcome)], [{"file": str(file), "error": outcome}]
                 else:
-                    total += 1
-                    record = {"file": str(file), **outcome.to_dict()}
-                    del record["source"]  # the same
+                    knees += len(outcome)
+                    rows = [as_row(file, one.grading, one.xray.side if one.box else None, one.box) for one in outcome]
+                    records = [as_record(file, one) for one in outcome]
                     if len(files) <= LONGEST_TABLE:
-                        graded.append((file, outcome))
-                if options.json:
+                        graded += [(file, one) for one in outcome]
+                for row in rows if writer else ():
+                    writer.writerow(row)
+                for record in records if options.json else ():
                     print(json.dumps(record), flush=True)
     if graded and not options.json:
         print_table(console, graded)
     where = f"; results in {options.csv}" if options.csv else ""
-    print(f"graded {total} of {len(files)} with {grader.model_id}, version {grader.revision}{where}", file=sys.stderr)
+    done = len(files) - len(failed)
+    what = f"{done} of {len(files)}" + (f" ({knees} knees)" if knees != done else "")
+    print(f"graded {what} with {grader.model_id}, version {grader.revision}{where}", file=sys.stderr)
     for remark in filter(None, (grader.note, RESEARCH_USE_NOTICE)):
         print(remark, file=sys.stderr)
     for sentence in failed:

@@ -31,8 +31,8 @@ Left at home: predictions.csv (a row for every patient), tensorboard/ (metrics.j
 files hold the machine's), and whatever else somebody put into the folder."""
 
 SPACE_REQUIREMENTS = (
-    *("torch", "torchvision", "timm", "gradio", "huggingface-hub", "safetensors"),
-    *("numpy", "pillow", "matplotlib", "pydantic", "pydicom", "imagecodecs", "openvino"),
+    *("torch", "torchvision", "timm", "openvino", "gradio", "mcp", "huggingface-hub", "safetensors", "rich"),
+    *("numpy", "scipy", "pillow", "matplotlib", "pydantic", "pydicom", "imagecodecs", "highdicom"),
 )
 """What the demo imports. Training, evaluation and data sets need more, and a Space takes minutes to install them."""
 

@@ -82,9 +82,11 @@ COLUMNS = (
     "grade_high",
     "familiar",
     "inverted",
+    "side",
+    "box",
     "error",
 )
-"""The columns of the CSV; `grade_low` and `grade_high` are the prediction set."""
+"""The columns of the CSV; `grade_low` and `grade_high` are the prediction set, `box` as in `Report`."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ def range_sentence(grading: Grading) -> str:
     return f"KL {grading.grade}, {grading.range_in_words} ({percent(grading.coverage)} coverage)"
 
 
-def as_row(file: Path, outcome: Grading | str) -> dict:
+def as_row(
+    file: Path, outcome: Grading | str, side: str | None = None, box: tuple[int, int, int, int] | None = None
+) -> dict:
     """One row of the CSV; an unreadable file has only its name and the error."""
     if isinstance(outcome, str):
         return {"file": str(file), "error": outcome}
@@ -165,6 +169,8 @@ def as_row(file: Path, outcome: Grading | str) -> dict:
         "grade_high": high,
         "familiar": {True: "true", False: "false", None: ""}[outcome.familiar],
         "inverted": "true" if outcome.inverted else "false",
+        "side": side or "",
+        "box": " ".join(map(str, box or ())),
         "error": "",
     }
 

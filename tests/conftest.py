@@ -17,6 +17,7 @@ os.environ["KOA_CACHE"] = str(Path(_CACHE, "koa"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -25,6 +26,7 @@ from koa_hf import dataset, phantom, xception
 from koa_hf.preprocess import Preprocessing
 from koa_hf.radiograph import Radiograph
 from tests.demo import running_demo
+from train.composites import Crop, compose
 
 pytest_plugins = ["tests.hub.fixtures"]
 
@@ -58,6 +60,16 @@ def knee_png(tmp_path_factory) -> Path:
     """A drawn knee as a file."""
     path = tmp_path_factory.mktemp("knee") / "knee.png"
     Image.fromarray(phantom.draw(3, seed=1)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def film_png(tmp_path_factory) -> Path:
+    """A film with both drawn knees, the patient's right one (KL 3) on its left."""
+    crops = [Crop(phantom.draw(3, seed=1), "right"), Crop(phantom.draw(1, seed=2, side="left"), "left")]
+    film = compose("bilateral", crops, np.random.default_rng(4), size=420, varied=False)
+    path = tmp_path_factory.mktemp("film") / "film.png"
+    Image.fromarray(film.pixels).save(path)
     return path
 
 

@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 class Demo:
     url: str
     log: Path  # what it wrote so far
+    process: subprocess.Popen
 
     def written(self) -> str:
         return self.log.read_text(errors="replace")
@@ -34,7 +35,7 @@ def running_demo(*options: str, folder: Path = REPOSITORY, env: dict[str, str] |
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
         command = [sys.executable, "app.py", "--port", str(port), *options]
         server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
-        demo = Demo(f"http://127.0.0.1:{port}/", Path(log.name))
+        demo = Demo(f"http://127.0.0.1:{port}/", Path(log.name), server)
         try:
             for _ in range(240):
                 try:

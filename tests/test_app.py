@@ -1,14 +1,23 @@
-import html
+import ast
+import asyncio
+import base64
+import os
+import urllib.request
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamablehttp_client
 from PIL import Image
 
 import app
-from koa_hf import Grader, Grading, phantom
-from koa_hf.radiograph import Radiograph
+from koa_hf import Grader, phantom
+from koa_hf.grades import RESEARCH_USE_NOTICE
+from tests.demo import running_demo
 
 
 @pytest.fixture(scope="module")
@@ -44,63 +53,80 @@ def test_a_file_that_is_no_image_is_refused_in_a_sentence_and_the_server_stays_u
 
 def test_the_api_is_described_and_only_grading_is_public(client):
     endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert list(endpoints) == ["/grade"]
-    assert endpoints["/grade"]["parameters"][0]["parameter_name"] == "image"
+    assert {name: one["parameters"][0]["parameter_name"] for name, one in endpoints.items()} == {
+        "/grade": "image",
+        "/grade_film": "image",
+        "/grade_many": "files",
+    }
+    assert all(RESEARCH_USE_NOTICE in one["description"] for one in endpoints.values())
+    assert endpoints["/grade_many"]["parameters"][0]["python_type"]["type"] == "list[filepath]"
 
 
-def test_words_from_outside_are_text_in_the_page():
-    assert app.text("<b>${x}{{y}}") == "&lt;b&gt;&#36;&#123;x&#125;&#123;&#123;y&#125;&#125;"
+def test_the_knees_of_a_film_are_graded_one_by_one(client, film_png):
+    right, left = client.predict(handle_file(film_png), api_name="/grade_film")
+    assert (right["side"], left["side"]) == ("right", "left")
+    assert right["box"][0] < left["box"][0]
+    assert right["grade"] in range(5)
+
+
+def test_many_files_are_graded_and_a_bad_one_is_named(client, knee_png, film_png, tmp_path):
+    bad, together = tmp_path / "letter.png", tmp_path / "more.zip"
+    bad.write_text("Dear colleague")
+    with zipfile.ZipFile(together, "w") as opened:
+        opened.write(film_png, "visit 2/film.png")
+    rows = client.predict([handle_file(path) for path in (bad, knee_png, together)], api_name="/grade_many")
+    assert [(row["file"], row.get("side")) for row in rows] == [
+        ("letter.png", None),
+        ("knee.png", None),
+        ("visit 2/film.png", "right"),
+        ("visit 2/film.png", "left"),
+    ]
+    assert "is not an image" in rows[0]["error"]
+    assert [row["error"] for row in rows[1:]] == [None] * 3
+    assert rows[1]["grade"] == client.predict(handle_file(knee_png), api_name="/grade")["grade"]
+
+
+def test_an_assistant_grades_through_mcp(demo_url, client, knee_png):
+    async def ask():
+        async with (
+            streamablehttp_client(f"{demo_url}gradio_api/mcp/") as (receive, send, _),
+            ClientSession(receive, send) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            image = "data:image/png;base64," + base64.b64encode(knee_png.read_bytes()).decode()
+            return tools, await session.call_tool("grade", {"image": image})
+
+    with ThreadPoolExecutor() as beside:  # in this thread, the browser tests have a loop of their own running
+        tools, answer = beside.submit(lambda: asyncio.run(ask())).result()
+    assert set(tools) >= {"grade", "grade_film", "grade_many"}
+    assert "Kellgren-Lawrence" in tools["grade"].description
+    assert RESEARCH_USE_NOTICE in tools["grade"].description
+    assert not answer.isError
+    graded = ast.literal_eval(answer.content[0].text)  # Gradio writes Python's own notation
+    assert graded["grade"] == client.predict(handle_file(knee_png), api_name="/grade")["grade"]
+
+
+def test_it_ends_when_told_to_straight_after_its_first_answer(model_folder, tmp_path):
+    options = ("--model", str(model_folder), "--root-path", "/knees")
+    with running_demo(*options, env={**os.environ, "TMPDIR": str(tmp_path)}) as demo:
+        with urllib.request.urlopen(demo.url) as answer:
+            assert "/knees" in answer.read().decode()
+        demo.process.terminate()
+        assert demo.process.wait(timeout=15) == 0
+        assert "Traceback" not in demo.written()
+    assert not list(tmp_path.glob("koa-demo-*"))
+
+
+@pytest.mark.parametrize(
+    "options", [["--timeout", "0"], ["--max-megabytes", "nan"], ["--disagreements-repo", "user/name"]]
+)
+def test_options_that_make_no_sense_are_refused(options, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        app.main(options)
+    assert "--" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_folder_that_is_no_model_ends_it_with_one_sentence(tmp_path, capsys):
     assert app.main(["--model", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path} is not a model folder: it has no config.json.\n"
-
-
-def grading(**said) -> Grading:
-    values = {
-        "source": "knee.png",
-        "grade": 2,
-        "name": "minimal",
-        "probabilities": (0.1, 0.3, 0.5, 0.1, 0.0),
-        "calibrated": True,
-        "expected_grade": 1.6,
-        "grade_set": (1, 2),
-        "coverage": 0.9,
-        "familiar": True,
-        "unfamiliarity": 0.4,
-        "inverted": False,
-        "model": "m",
-        "revision": "r",
-        "seconds": 0.1,
-        "heatmap": np.zeros((5, 4, 4), np.float32),
-    }
-    return Grading(**{**values, **said})
-
-
-def test_the_result_states_the_range_and_that_a_negative_was_righted():
-    page = app.result_html(grading(inverted=True))
-    assert "KL 2, could be KL 1 to 2" in page
-    assert "hold the reader's grade in 90% of knees" in html.unescape(page)
-    assert "it was inverted before it was graded" in page
-    plain = app.result_html(grading(grade_set=None, coverage=None, familiar=None, unfamiliarity=None))
-    assert "could be" not in plain
-    assert "inverted" not in plain
-
-
-def test_what_a_dicom_file_says_of_itself_is_shown():
-    one = Radiograph(
-        np.zeros((8, 8), np.uint8), "knee.dcm", "left", "AP", ("The file holds 2 frames; frame 1 was read.",)
-    )
-    page = app.result_html(grading(), remarks=app.said_by_file(one))
-    assert "According to the file: left knee, AP view." in page
-    assert "The file holds 2 frames; frame 1 was read." in page
-    assert app.said_by_file(Radiograph(one.pixels, "knee.png")) == ()
-
-
-def test_an_image_unlike_the_training_knees_is_said_to_be_so_before_its_grade_which_is_folded_away():
-    page = app.result_html(grading(familiar=False, unfamiliarity=3.2))
-    assert page.index("Unlike the knees") < page.index("<details><summary>Show the grade anyway") < page.index("KL 2")
-    drawn = app.result_html(grading(familiar=False, unfamiliarity=3.2), drawn=True)
-    assert "A drawing, not an X-ray" in drawn
-    assert "<details open>" in drawn

@@ -1,14 +1,38 @@
 """The demo as somebody sees it: headless Chromium, no network beyond the demo's own server."""
 
+import csv
+import io
+import json
 import re
+import zipfile
+from pathlib import Path
 
+import pydicom
+import pypdf
 import pytest
-from playwright.sync_api import Page, expect
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+from skimage import data
 
-from koa_hf import Grader
+from koa_hf import Grader, phantom
 from koa_hf.grades import RESEARCH_USE_NOTICE
+from tests.demo import running_demo
+from tests.test_report import dicom_of
 
 pytestmark = pytest.mark.browser
+
+CONTRAST = """(element) => {
+    const light = (colour) => {
+        const [r, g, b] = colour.match(/[\\d.]+/g).map((v) => v / 255)
+            .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    let behind = element;
+    while (/, 0\\)|transparent/.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
+    const pair = [getComputedStyle(element).color, getComputedStyle(behind).backgroundColor].map(light);
+    return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+}"""
+"""WCAG 2's contrast ratio of an element's text with what is behind it; 4.5 is the least for reading."""
 
 
 @pytest.fixture
@@ -22,13 +46,24 @@ def foreign_requests(page: Page, demo_url) -> list[str]:
 
 @pytest.fixture
 def demo(page: Page, demo_url, foreign_requests) -> Page:
-    page.goto(demo_url)
+    return opened(page, demo_url)
+
+
+def opened(page: Page, url: str) -> Page:
+    page.goto(url)
     expect(page.get_by_role("heading", name="No X-ray yet")).to_be_visible(timeout=20_000)
     return page
 
 
-def upload(page: Page, path) -> None:
-    page.set_input_files("#koa-upload input[type=file]", path)
+def upload(page: Page, *paths) -> None:
+    page.set_input_files("#koa-upload input[type=file]", list(paths))
+
+
+def downloaded(page: Page, button: Locator) -> tuple[str, bytes]:
+    """Name and content of what a button saves."""
+    with page.expect_download() as download:
+        button.click()
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
 def test_an_upload_is_graded_at_once_and_shown_with_its_evidence(demo, model_folder, knee_png):
@@ -42,15 +77,25 @@ def test_an_upload_is_graded_at_once_and_shown_with_its_evidence(demo, model_fol
     expect(demo.get_by_text(f"version {grading.revision}").first).to_be_visible()
 
 
-def test_opacity_and_the_choice_of_evidence_work_without_asking_the_server(demo, knee_png, foreign_requests):
+def test_opacity_evidence_and_enlarging_work_without_asking_the_server(demo, knee_png, foreign_requests):
     upload(demo, knee_png)
     expect(demo.locator(".layer:visible")).to_have_css("opacity", "0.6")
     foreign_requests.clear()
-    demo.get_by_label("range slider for Heat map opacity (%)").fill("25")
+    demo.get_by_role("slider", name="Heat map opacity (%)").fill("25")
     expect(demo.locator(".layer:visible")).to_have_css("opacity", "0.25")
     for grade in "40":
-        demo.get_by_role("radio", name=grade, exact=True).check()
+        demo.get_by_role("radio", name=f"KL {grade}").check()
         expect(demo.locator(".layer:visible")).to_have_attribute("data-grade", grade)
+    enlarge = demo.get_by_role("button", name="Enlarge").last
+    enlarge.press("Enter")
+    large = demo.get_by_role("dialog")
+    expect(large.locator(".layer:visible")).to_have_attribute("data-grade", "0")
+    before = large.locator("img").first.bounding_box()["width"]
+    demo.keyboard.press("+")
+    assert large.locator("img").first.bounding_box()["width"] > 1.2 * before
+    demo.keyboard.press("Escape")
+    expect(large).to_have_count(0)
+    expect(enlarge).to_be_focused()
     assert [url for url in foreign_requests if not url.startswith("data:")] == []
 
 
@@ -61,8 +106,8 @@ def test_a_bad_file_is_explained_and_takes_the_last_result_away(demo, knee_png, 
     bad.write_text("Dear colleague")
     upload(demo, bad)
     expect(demo.get_by_role("alert")).to_contain_text("letter.png is not an image that can be read here")
-    expect(demo.locator("h2.grade")).to_have_count(0)
-    expect(demo.locator(".pictures")).to_have_count(0)
+    expect(demo.locator("h2.grade")).to_be_hidden()
+    expect(demo.locator(".pictures")).to_be_hidden()
     upload(demo, knee_png)
     expect(demo.locator("h2.grade")).to_be_visible()
 
@@ -72,17 +117,111 @@ def test_an_example_is_graded_from_the_keyboard_and_cleared_again(demo):
     expect(demo.get_by_text("drawn knee, KL 3")).to_be_visible()
     demo.get_by_role("button", name="Clear").press("Enter")
     expect(demo.get_by_role("heading", name="No X-ray yet")).to_be_visible()
-    expect(demo.locator(".pictures")).to_have_count(0)
+    expect(demo.locator(".pictures")).to_be_hidden()
 
 
-@pytest.mark.parametrize("width", [320, 390, 1280])
-def test_nothing_is_wider_than_the_screen(demo, knee_png, width):
+def test_a_film_is_graded_knee_by_knee_and_again_once_its_boxes_are_corrected(demo, film_png):
+    upload(demo, film_png)
+    for i, name in enumerate(("Right knee", "Left knee")):
+        expect(demo.locator(f"#koa-knee-{i} .side")).to_have_text(name)
+    boxes = demo.locator(".film .box")
+    box, found = boxes.first, boxes.first.get_attribute("data-box")
+    expect(box).to_have_accessible_name(re.compile("^Box around the right knee"))
+    place = box.bounding_box()
+    middle = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    demo.mouse.move(*middle)
+    demo.mouse.down()
+    demo.mouse.move(middle[0] + 12, middle[1] + 8, steps=3)
+    demo.mouse.up()
+    dragged = box.get_attribute("data-box")
+    assert dragged != found
+    box.press("ArrowLeft")
+    box.press("+")
+    moved = [int(edge) for edge in box.get_attribute("data-box").split(",")]
+    assert moved[2] - moved[0] == moved[3] - moved[1] > int(dragged.split(",")[2]) - int(dragged.split(",")[0])
+    boxes.nth(1).get_by_role("button", name="Remove this box").click()
+    demo.get_by_role("button", name="Grade the boxes").click()
+    expect(demo.locator("#koa-knee-1")).to_be_hidden()
+    name, content = downloaded(demo, demo.get_by_role("button", name="JSON"))
+    report = json.loads(content)
+    assert (report["box"], report["side"], report["source"]) == (moved, "right", "film.png")
+    assert name == f"knee-report-{report['sha256'][:8]}-right.json"
+    demo.get_by_role("button", name="Grade the image as it is").click()
+    expect(demo.locator("#koa-knee-0 .side")).to_have_count(0)
+
+
+def test_a_dicom_x_ray_gets_reports_of_three_kinds(demo, tmp_path):
+    xray = tmp_path / "KOLENKIN_OLEG.dcm"
+    xray.write_bytes(dicom_of(phantom.draw(3, seed=1)))
+    upload(demo, xray)
+    expect(demo.locator(".file")).to_contain_text("According to the file: right knee")
+    name, pdf = downloaded(demo, demo.get_by_role("button", name="PDF report"))
+    assert re.fullmatch(r"knee-report-[0-9a-f]{8}-right\.pdf", name)
+    assert RESEARCH_USE_NOTICE.split(":")[0] in pypdf.PdfReader(io.BytesIO(pdf)).pages[0].extract_text()
+    name, capture = downloaded(demo, demo.get_by_role("button", name="DICOM report"))
+    assert name.endswith(".dcm")
+    assert pydicom.dcmread(io.BytesIO(capture)).StudyInstanceUID == pydicom.dcmread(xray).StudyInstanceUID
+
+
+def test_many_files_fill_a_table_and_a_row_opens_its_x_ray(demo, knee_png, film_png, tmp_path):
+    together = tmp_path / "together.zip"
+    with zipfile.ZipFile(together, "w") as opened_zip:
+        opened_zip.write(knee_png, "visit 1/knee.png")
+        opened_zip.writestr("<b>letter</b>.png", "Dear colleague")
+    upload(demo, together, film_png)
+    expect(demo.locator(".batch [role=status]")).to_contain_text("Graded 2 of 3 files; 1 could not be graded.")
+    table = demo.locator("#koa-table")
+    expect(table).to_contain_text("visit 1/knee.png")
+    expect(table).to_contain_text("<b>letter</b>.png is not an image")
+    _, content = downloaded(demo, demo.get_by_role("button", name="Download as CSV"))
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    assert [(row["file"], row["side"]) for row in rows] == [
+        ("visit 1/knee.png", ""),
+        ("<b>letter</b>.png", ""),
+        ("film.png", "right"),
+        ("film.png", "left"),
+    ]
+    assert "is not an image" in rows[1]["error"]
+    table.get_by_text("film.png").first.click()
+    expect(demo.locator("#koa-knee-1 .side")).to_have_text("Left knee")
+    expect(table).to_be_visible()
+
+
+@pytest.mark.parametrize(("width", "shown"), [(320, "film"), (390, "knee"), (1280, "knee")])
+def test_nothing_is_wider_than_the_screen(demo, knee_png, film_png, width, shown):
     demo.set_viewport_size({"width": width, "height": 844})
-    upload(demo, knee_png)
-    expect(demo.locator(".layer:visible")).to_be_visible()
+    upload(demo, film_png if shown == "film" else knee_png)
+    expect(demo.locator(".layer:visible").first).to_be_visible()
     assert demo.evaluate("document.documentElement.scrollWidth") <= width
     right_edges = demo.eval_on_selector_all(
-        ".card *, .pictures *, #koa-examples button, #koa-grade label",
+        ".card :not(.canvas *), .pictures *, .controls *, .koa-reports button, #koa-examples button",
         "elements => elements.map(element => element.getBoundingClientRect().right)",
     )
     assert max(right_edges) <= width
+
+
+def test_a_cat_is_refused_first_and_a_reader_may_disagree_in_the_dark_too(page: Page, tmp_path):
+    cat = tmp_path / "cat.png"
+    Image.fromarray(data.cat()).save(cat)
+    remarks = tmp_path / "remarks"
+    page.emulate_media(color_scheme="dark")
+    with running_demo("--disagreements", str(remarks)) as demo:  # the bundled model: it knows what it doesn't know
+        opened(page, demo.url)
+        upload(page, cat)
+        expect(page.get_by_role("heading", name="Unlike the knees")).to_be_visible()
+        expect(page.locator("#koa-knee-0")).not_to_contain_text(re.compile(r"KL \d"), use_inner_text=True)
+        expect(page.locator(".layer:visible, .pictures:visible")).to_have_count(0)
+        page.get_by_text("Show the grade anyway").press("Enter")
+        expect(page.locator("h2.grade")).to_be_visible()
+        expect(page.locator(".layer:visible")).to_have_count(1)
+
+        page.get_by_role("button", name="I disagree").click()
+        page.get_by_role("radio", name="KL 0 none").check()
+        page.get_by_label("Why").fill("a cat")
+        page.get_by_role("button", name="Send").click()
+        expect(page.get_by_text("your grade was recorded, without the X-ray")).to_be_visible()
+        assert len(list((remarks / "data").glob("*.parquet"))) == 1
+
+        assert "dark" in page.locator("body").get_attribute("class")
+        for words in page.locator("h1, .card p:visible, .card th:visible, .card summary:visible, .hint:visible").all():
+            assert words.evaluate(CONTRAST) >= 4.5, words.inner_text()

@@ -2,10 +2,14 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from koa_hf import phantom
 from koa_hf.grade import main
 from koa_hf.report import COLUMNS
+from train.composites import Crop, compose
 
 
 @pytest.fixture
@@ -77,3 +81,20 @@ def test_a_run_that_fails_leaves_the_csv_of_the_last_one_alone(xrays, tmp_path):
     assert main([str(xrays), "--model", str(tmp_path), "--csv", str(table)]) == 2
     assert table.read_text() == "kept"
     assert [path.name for path in tmp_path.glob(".*.partial")] == []
+
+
+def test_every_knee_of_a_film_gets_a_row_unless_the_film_is_to_be_graded_as_it_is(model_folder, tmp_path, capsys):
+    knees = [Crop(phantom.draw(2, 3, side), side) for side in ("right", "left")]
+    film = compose("bilateral", knees, np.random.default_rng(1), size=200, varied=False)
+    Image.fromarray(film.pixels).save(tmp_path / "film.png")
+    table = tmp_path / "grades.csv"
+    command = [str(tmp_path / "film.png"), "--model", str(model_folder), "--json"]
+    assert main([*command, "--csv", str(table)]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["side"] for one in found] == ["right", "left"]
+    with table.open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [row["box"] for row in rows] == [" ".join(map(str, one["box"])) for one in found]
+    assert main([*command, "--whole"]) == 0
+    (whole,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "box" not in whole

@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from datasets import load_dataset
+
+from koa_hf import phantom
+from koa_hf.disagreements import Disagreements
+from koa_hf.errors import KoaError
+from koa_hf.radiograph import Radiograph
+from koa_hf.report import Report
+from tests.demo import REPOSITORY
+from tests.test_page import grading
+
+KNEE = Radiograph(phantom.draw(3, seed=1), "Doe, Jane 1950.png", "left")
+
+
+def test_remarks_are_read_back_by_datasets_with_the_x_ray_only_where_it_was_allowed(tmp_path):
+    report = Report(grading(source=KNEE.name), KNEE, "ab" * 32, film=KNEE.pixels, box=(1, 2, 201, 202))
+    Disagreements(tmp_path / "remarks").add(report, 3, " osteophytes on both sides ", with_image=True)
+    again = Disagreements(tmp_path / "remarks")  # as after a restart
+    again.add(report, 0)
+    rows = load_dataset(str(tmp_path / "remarks"), split="train", cache_dir=tmp_path / "cache")
+    with_image, without = sorted(rows, key=lambda row: -row["reader_grade"])
+    assert np.array_equal(np.asarray(with_image["image"]), KNEE.pixels)
+    assert without["image"] is None
+    assert (with_image["comment"], without["comment"]) == ("osteophytes on both sides", "")
+    assert (with_image["side"], with_image["box"]) == ("left", [1, 2, 201, 202])
+    assert (with_image["model_grade"], with_image["model"]) == (2, "m")
+    assert rows.features["reader_grade"].int2str(3) == "moderate"
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "remarks").rglob("*") if path.is_file())
+    assert b"Jane" not in kept
+
+
+def test_what_can_not_be_kept_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KoaError, match="can't be written"):
+        Disagreements(tmp_path / "file")
+    remarks = Disagreements(tmp_path / "remarks")
+    report = Report(grading(), KNEE, "ab" * 32)
+    with pytest.raises(KoaError, match="choose one from KL 0 to 4"):
+        remarks.add(report, None)
+    with pytest.raises(KoaError, match="write at most 2000"):
+        remarks.add(report, 1, "x" * 2001)
+    assert not list((tmp_path / "remarks" / "data").iterdir())
+
+
+def test_remarks_are_pushed_to_a_private_data_set_when_the_demo_ends(hub, tmp_path):
+    client = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from pathlib import Path
+from koa_hf.disagreements import Disagreements
+from koa_hf.report import Report
+from tests.test_disagreements import KNEE
+from tests.test_page import grading
+remarks = Disagreements(Path("remarks"), "user/remarks")
+remarks.add(Report(grading(), KNEE, "ab" * 32), 1)
+remarks.close()
+"""
+    hub.run(client, tmp_path / "home")
+    repository = hub.store.repository("dataset", "user/remarks")
+    assert repository.private
+    files = sorted(name for name in repository.commit("main").files if not name.startswith("."))
+    assert files[0] == "README.md"
+    assert len(files) == 2
+    assert files[1].startswith("data/")
+    refused = hub.run(client, tmp_path / "other", token=None, check=False)
+    assert "user/remarks can't be pushed to" in refused.stderr

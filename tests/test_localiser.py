@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from koa_hf import localiser, phantom
+from koa_hf.radiograph import Radiograph
+from train.composites import KINDS, Crop, compose
+
+RIGHT, LEFT = phantom.draw(2, 3, "right"), phantom.draw(1, 4, "left")
+
+
+def overlap(one, other) -> float:
+    shared = np.prod([max(0, min(one[i + 2], other[i + 2]) - max(one[i], other[i])) for i in (0, 1)])
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return shared / (sum(areas) - shared)
+
+
+def find(pixels: np.ndarray, **says) -> tuple[localiser.Knee, ...]:
+    return localiser.find(Radiograph(pixels, "film", **says))
+
+
+@pytest.fixture(scope="module")
+def bilateral():
+    """A film of two drawn knees, with the limbs continued."""
+    knees = [Crop(RIGHT, "right"), Crop(LEFT, "left")]
+    return compose("bilateral", knees, np.random.default_rng(1), size=200, varied=False)
+
+
+@pytest.mark.parametrize("grade", range(5))
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_crop_is_left_as_it_is(grade, side):
+    (knee,) = find(phantom.draw(grade, seed=7, side=side))
+    assert knee.whole
+    assert knee.box == (0, 0, 224, 224)
+    assert knee.side in (side, None)
+
+
+def test_both_knees_are_found_with_their_sides(bilateral):
+    knees = find(bilateral.pixels)
+    assert [knee.side for knee in knees] == ["right", "left"]
+    for knee, box in zip(knees, bilateral.boxes, strict=True):
+        assert overlap(knee.box, box) > 0.7
+        assert knee.box[2] - knee.box[0] == knee.box[3] - knee.box[1]
+        assert not knee.whole
+        assert 0.5 <= knee.score <= 1
+
+
+def test_a_negative_has_the_same_knees(bilateral):
+    bright, dark = find(bilateral.pixels), find(255 - bilateral.pixels)
+    assert [knee.side for knee in dark] == [knee.side for knee in bright]
+    for one, other in zip(bright, dark, strict=True):
+        assert overlap(one.box, other.box) > 0.95
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_resolution_does_not_matter(bilateral, scale):
+    height, width = bilateral.pixels.shape
+    resized = Image.fromarray(bilateral.pixels).resize((round(scale * width), round(scale * height)))
+    for knee, box in zip(find(np.asarray(resized)), bilateral.boxes, strict=True):
+        assert overlap(knee.box, scale * np.array(box)) > 0.65
+
+
+@pytest.mark.parametrize("kind", ["strip", "strip of both", "full leg"])
+def test_awkward_shapes(kind):
+    knees = [Crop(RIGHT, "right")] if kind == "strip" else [Crop(RIGHT, "right"), Crop(LEFT, "left")]
+    film = compose(kind, knees, np.random.default_rng(0), size=200, varied=False)
+    found = find(film.pixels)
+    assert len(found) == len(knees)
+    for knee, box in zip(found, film.boxes, strict=True):
+        assert overlap(knee.box, box) > 0.55
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_crop_within_a_wide_border_is_cut_out_to_the_pixel(level):
+    (knee,) = find(np.pad(RIGHT, ((90, 60), (120, 80)), constant_values=level))
+    assert not knee.whole
+    assert np.abs(np.subtract(knee.box, (120, 90, 344, 314))).max() <= 2
+
+
+def test_what_the_file_says_of_the_side_is_believed_for_a_single_knee(bilateral):
+    assert find(RIGHT, side="left")[0].side == "left"
+    assert [knee.side for knee in find(bilateral.pixels, side="left")] == ["right", "left"]
+
+
+def test_a_mirrored_film_has_no_sides(bilateral):
+    sides = [knee.side for knee in find(bilateral.pixels[:, ::-1])]
+    assert "right" not in sides[:1]
+    assert "left" not in sides[1:]
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((300, 200), np.uint8),
+        np.full((1, 1), 9, np.uint8),
+        np.zeros((1, 5000), np.uint8),
+        np.random.default_rng(0).integers(256, size=(2000, 30), dtype=np.uint8),
+        np.random.default_rng(0).integers(256, size=(400, 500), dtype=np.uint8),
+        np.tile(np.arange(256, dtype=np.uint8), (150, 1)),
+    ],
+    ids=["black", "one pixel", "line", "stripe", "noise", "gradient"],
+)
+def test_nothing_is_found_where_nothing_is(pixels):
+    assert find(pixels) == ()
+
+
+def test_a_cut_keeps_what_the_film_says_and_goes_on_beyond_its_edge():
+    film = Radiograph(np.arange(12, dtype=np.uint8).reshape(3, 4), "film.dcm", "left", "AP", ("A note.",))
+    part = localiser.cut(film, (2, 1, 6, 5))
+    assert part.pixels.tolist() == [[6, 7, 7, 7]] + 3 * [[10, 11, 11, 11]]
+    assert (part.name, part.side, part.view, part.notes) == ("film.dcm", "left", "AP", ("A note.",))
+    assert localiser.cut(film, (0, 0, 4, 3)) is film
+    with pytest.raises(ValueError, match="right must be more than left"):
+        localiser.cut(film, (3, 0, 3, 2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plain_composite_holds_the_crop_as_it_was(kind):
+    both = kind in ("bilateral", "strip of both", "full leg")
+    knees = [Crop(RIGHT, "right"), Crop(LEFT, "left")] if both else [Crop(RIGHT, "right")]
+    film = compose(kind, knees, np.random.default_rng(2), size=224, varied=False)
+    whole = Radiograph(film.pixels, "film")
+    for knee, (left, top, right, bottom) in zip(knees, film.boxes, strict=True):
+        shown = localiser.cut(whole, (left, max(top, 0), right, min(bottom, len(film.pixels)))).pixels
+        expected = knee.pixels[max(-top, 0) : len(film.pixels) - top]
+        # Where limbs overlap, soft tissue adds up.
+        assert np.median(np.abs(shown.astype(int) - expected)) <= 1
+
+
+def test_the_crops_of_the_release_are_left_as_they_are(real_data):
+    crops = sorted(real_data.glob("val/[0-4]/*.png"))[::8]
+    cut = [crop.name for crop in crops if not (found := find(np.asarray(Image.open(crop)))) or not found[0].whole]
+    assert len(cut) <= 0.01 * len(crops)
+
+
+def test_the_side_is_read_off_the_shape_of_the_knee(real_data):
+    crops = sorted(real_data.glob("val/[0-4]/*.png"))[::8]
+    sides = [(find(np.asarray(Image.open(crop))), "right" if crop.stem.endswith("R") else "left") for crop in crops]
+    told = [found[0].side == side for found, side in sides if found and found[0].side]
+    assert len(told) > 0.9 * len(crops)
+    assert np.mean(told) > 0.98
