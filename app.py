@@ -42,6 +42,7 @@ from koa_hf import archive, batch, page, phantom, radiograph
 from koa_hf.api import DESCRIPTIONS, Api
 from koa_hf.batch import Limits
 from koa_hf.disagreements import MAX_COMMENT, Disagreements
+from koa_hf.engines import ENGINES
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.examination import Film, examine, read
 from koa_hf.files import delete_older
@@ -453,6 +454,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="model folder or Hub id; by default KOA_MODEL, else the bundled model")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (default: the fastest here)")
     # A Space sets Gradio's own two variables.
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT", "7860")
     parser.add_argument("--host", default=host, help="0.0.0.0 lets other machines in (default: %(default)s)")
@@ -487,7 +489,7 @@ def positive(text: str) -> float:
 @exit_2_on_bad_input
 def main(arguments: list[str] | None = None) -> None:
     given = options(arguments)
-    grader = Grader.from_pretrained(given.model, given.revision, device=given.device)
+    grader = Grader.from_pretrained(given.model, given.revision, device=given.device, engine=given.engine)
     examples = examples_in(given.examples) if given.examples else drawn_examples()
     examine(grader, [examples[0][1]])  # the first forward pass is slow; let no visitor wait for it
     disagreements = Disagreements(given.disagreements, given.disagreements_repo) if given.disagreements else None
@@ -502,7 +504,9 @@ def main(arguments: list[str] | None = None) -> None:
     demo = None
     try:
         demo = build_demo(grader, examples, given.examples is None, limits, visits, disagreements)
-        print(f"grading with {grader.model_id}, version {grader.revision[:12]}", flush=True)
+        print(
+            f"grading with {grader.model_id}, version {grader.revision[:12]}, computed by {grader.engine}", flush=True
+        )
         launch(demo, given, [example.xray for _, example in examples])
         while not stopped(stop):
             delete_older(UPLOADS, file_age(limits))

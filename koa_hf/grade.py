@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from koa_hf import radiograph
+from koa_hf.engines import ENGINES
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.examination import examine, read
 from koa_hf.grader import Grader, Grading, percent
@@ -128,6 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: %(default)s")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (default: the fastest here)")
     parser.add_argument("--whole", action="store_true", help="grade each image as it is; don't look for knees in it")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--json", action="store_true", help="print one JSON object a knee instead of a table")
@@ -147,7 +149,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     graded, failed, knees = [], [], 0
     with csv_writer(options.csv) as writer:  # before the model is loaded: a bad path shouldn't cost that wait
-        grader = Grader.from_pretrained(options.model, options.revision, options.device, options.precision)
+        grader = Grader.from_pretrained(
+            options.model, options.revision, options.device, options.precision, engine=options.engine
+        )
         with progress:
             for file, outcome in progress.track(grade_files(grader, files, options.whole), total=len(files)):
                 if isinstance(outcome, str):
@@ -168,7 +172,8 @@ def main(arguments: list[str] | None = None) -> int:
     where = f"; results in {options.csv}" if options.csv else ""
     done = len(files) - len(failed)
     what = f"{done} of {len(files)}" + (f" ({knees} knees)" if knees != done else "")
-    print(f"graded {what} with {grader.model_id}, version {grader.revision}{where}", file=sys.stderr)
+    how = f"{grader.model_id}, version {grader.revision}, computed by {grader.engine}"
+    print(f"graded {what} with {how}{where}", file=sys.stderr)
     for remark in filter(None, (grader.note, RESEARCH_USE_NOTICE)):
         print(remark, file=sys.stderr)
     for sentence in failed:

@@ -27,9 +27,8 @@ SCRIPT = (FOLDER / "page.js").read_text(encoding="utf-8")
 """What the HTML below does in the browser; `js_on_load` of every `gr.HTML` that holds any of it."""
 
 FULL_SIZE = 2400  # pixels on the longer side: the full resolution of a knee, and all that a screen shows of a film
-LOSSLESS = (
-    512 * 512
-)  # pixels; above, a PNG of a noisy film is megabytes, and JPEG at this quality can't be told from it
+# Pixels; above, a PNG of a noisy film is megabytes, and JPEG at this quality can't be told from it.
+LOSSLESS = 512 * 512
 JPEG_QUALITY = 95
 LAYER_SIZE = 160  # pixels of a heat map's longer side: it has about ten cells, and the browser enlarges smoothly
 SCHEMATIC_SIZE = 112
