@@ -156,7 +156,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     rows = predictions_in(args.results)
-    grader = Grader.from_pretrained(args.model, precision=args.precision)
+    grader = Grader.from_pretrained(args.model, precision=args.precision, engine="torch")
     split = choose_split(dataset.load(args.dataset, revision=args.revision), args.split, args.dataset)
     if list(split["file_name"]) != [row["file_name"] for row in rows]:
         raise KoaError(f"predictions.csv in {args.results} is not about the {args.split} split of {args.dataset}.")

@@ -78,8 +78,8 @@ def main(argv: list[str] | None = None) -> None:
         raise KoaError(f"{args.run} is not the folder of a finished run: it has no {missing[0]}.")
     plan = recipe.load(args.run / "recipe.yaml")
     accelerator = Accelerator()
-    how = {"device": accelerator.device, "precision": args.precision}
-    trained = Grader.from_pretrained(args.run, **how, plain=True, engine="torch")
+    how = {"device": accelerator.device, "precision": args.precision, "engine": "torch"}
+    trained = Grader.from_pretrained(args.run, **how, plain=True)
     data = dataset.load(args.dataset, revision=args.revision)
     validation = choose_split(data, "validation", args.dataset)
     args.output.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in RECORD:
             shutil.copyfile(args.run / name, folder / name)
         write_text(folder / "recipe.yaml", plan.to_yaml())
-        stored = Grader.from_pretrained(folder, **how, plain=True, engine="torch")
+        stored = Grader.from_pretrained(folder, **how, plain=True)
 
         difference = compare(trained, stored, KneeImages(validation, stored.preprocessing))
         write_text(args.results / "float16.json", json.dumps(difference, indent=2) + "\n")

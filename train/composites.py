@@ -29,6 +29,8 @@ both within a wide border of one grey level."""
 BOTH = ("bilateral", "strip of both", "full leg")
 """The kinds that show two knees."""
 
+STRIPS = ("strip", "strip of both")
+
 JOINT_LINE = 0.58
 """Where the joint line lies in the release's crops, as a share of their height."""
 
@@ -84,7 +86,7 @@ def compose(
     both = len(crops) == 2
     if kind != "collimated" and both != (kind in BOTH):
         raise ValueError(f"a film of kind {kind!r} shows {2 if kind in BOTH else 1} knee(s), not {len(crops)}")
-    width, height, centres = _layout(kind, both, rng)
+    width, height, centres = _layout(kind, both, varied, rng)
     width, height = round(width * size), round(height * size)
     bright = [255 - c.pixels if polarity.is_negative(c.pixels) else c.pixels for c in crops]
     air = min(rng.uniform(0, 40), *(float(np.percentile(pixels, 1)) for pixels in bright))
@@ -93,9 +95,15 @@ def compose(
     for pixels, (x, y) in zip(bright, centres, strict=True):
         left, top = round((x - 0.5) * size), round((y - 0.5) * size)
         above, below = max(top, 0) + size // 3, max(height - top - size, 0) + size // 3
-        limb = _limb(pixels, size, above, below, air, kind == "full leg", varied, rng)
-        _add(film, limb - air, left - (limb.shape[1] - size) // 2, top - above)
+        limb = _limb(_resized(pixels, size), above, below, air, kind == "full leg", varied, rng)
+        on_film, limb = _overlapping(film, limb, left - (limb.shape[1] - size) // 2, top - above)
+        # Where limbs overlap their attenuations add up.
+        on_film += limb - air
         boxes.append((left, top, left + size, top + size))
+    if not varied:
+        for pixels, (left, top, _, _) in zip(bright, boxes, strict=True):
+            on_film, knee = _overlapping(film, _resized(pixels, size), left, top)
+            on_film[:] = knee
     film = _exposed(film, air, rng) if varied else film
     _mark(film, boxes, rng)
     if kind == "collimated":
@@ -111,8 +119,13 @@ def mirrored(crop: Crop) -> Crop:
     return Crop(np.ascontiguousarray(crop.pixels[:, ::-1]), "left" if crop.side == "right" else "right")
 
 
-def _layout(kind: str, both: bool, rng: np.random.Generator) -> tuple[float, float, list[tuple[float, float]]]:
-    """Width and height of a film, and the centres of the crops on it, all in widths of a crop."""
+def _layout(
+    kind: str, both: bool, varied: bool, rng: np.random.Generator
+) -> tuple[float, float, list[tuple[float, float]]]:
+    """Width and height of a film, and the centres of the crops on it, all in widths of a crop.
+
+    Where not `varied`, the crops lie on the film as a whole, but for strips.
+    """
     apart = rng.uniform(1.15, 1.8)
     middle = [(-apart / 2, rng.normal(0, 0.05)), (apart / 2, rng.normal(0, 0.05))] if both else [(0.0, 0.0)]
     extent = 1 + apart if both else 1.0
@@ -126,12 +139,19 @@ def _layout(kind: str, both: bool, rng: np.random.Generator) -> tuple[float, flo
         height = rng.uniform(0.6, 0.85)
         width = extent + rng.uniform(0.0, 0.6)
         x, y = width / 2 + rng.normal(0, 0.06), height / 2 + 0.5 - JOINT_LINE + rng.normal(0, 0.04)
+    if not varied:
+        x = np.clip(x, extent / 2, width - extent / 2)
+        y = y if kind in STRIPS else np.clip(y, 0.65, height - 0.65)
     return width, height, [(x + dx, y + dy) for dx, dy in middle]
 
 
+def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
+    image = Image.fromarray(pixels)
+    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS), np.float32)
+
+
 def _limb(
-    pixels: np.ndarray,
-    size: int,
+    knee: np.ndarray,
     above: int,
     below: int,
     air: float,
@@ -140,8 +160,7 @@ def _limb(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """A crop with the limb continued: float32 (above + size + below, size and soft tissue beside it)."""
-    image = Image.fromarray(pixels)
-    knee = np.asarray(image.resize((size, size), Image.Resampling.LANCZOS), np.float32)
+    size = len(knee)
     cut = rng.uniform(0, 0.12, 4) * size * (rng.random(4) < 0.7) if varied else np.zeros(4)
     left, top, right, bottom = cut.astype(int)
     knee = knee[top : size - bottom, left : size - right]
@@ -222,12 +241,12 @@ def _tilted(limb: np.ndarray, degrees: float, centre: tuple[float, float], air: 
     return np.asarray(image.rotate(degrees, Image.Resampling.BILINEAR, center=centre, fillcolor=air))
 
 
-def _add(film: np.ndarray, limb: np.ndarray, left: int, top: int) -> None:
-    """Add what of the limb falls on the film."""
+def _overlapping(film: np.ndarray, part: np.ndarray, left: int, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of a film on which a part falls, and those of the part that fall on it: views of equal shape."""
     height, width = film.shape
-    rows = slice(max(top, 0), min(top + limb.shape[0], height))
-    columns = slice(max(left, 0), min(left + limb.shape[1], width))
-    film[rows, columns] += limb[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    rows = slice(max(top, 0), max(min(top + part.shape[0], height), 0))
+    columns = slice(max(left, 0), max(min(left + part.shape[1], width), 0))
+    return film[rows, columns], part[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
 
 
 def _exposed(film: np.ndarray, air: float, rng: np.random.Generator) -> np.ndarray:
