@@ -169,7 +169,8 @@ def test_many_files_fill_a_table_and_a_row_opens_its_x_ray(demo, knee_png, film_
         opened_zip.write(knee_png, "visit 1/knee.png")
         opened_zip.writestr("<b>letter</b>.png", "Dear colleague")
     upload(demo, together, film_png)
-    expect(demo.locator(".batch [role=status]")).to_contain_text("Graded 2 of 3 files; 1 could not be graded.")
+    done = "Graded 2 of 3 files; 1 could not be graded."
+    expect(demo.locator(".batch [role=status]")).to_contain_text(done, timeout=30_000)
     table = demo.locator("#koa-table")
     expect(table).to_contain_text("visit 1/knee.png")
     expect(table).to_contain_text("<b>letter</b>.png is not an image")

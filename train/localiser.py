@@ -42,7 +42,6 @@ OTHER_KINDS = (
     "smooth noise",
     "text page",
     "CT slice",
-    "chest X-ray",
     "leg X-ray",
     "drawn hand X-ray",
 )
