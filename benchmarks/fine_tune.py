@@ -11,9 +11,7 @@ results/benchmarks/fine_tune.json and a plot of it.
 import argparse
 import contextlib
 import json
-import statistics
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,8 +23,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.ceiling import operations, peak, seconds_of
 from koa_hf import xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
@@ -36,34 +34,6 @@ from koa_hf.progress import progress_bar
 from train.record import git_commit, processor
 
 SIZES = (128, 160, 192, 224, 299)
-MATRIX = 2048
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def seconds_of(work, device: torch.device, rounds: int) -> float:
-    """Median seconds of some work, the first round left out."""
-    taken = []
-    for _ in range(rounds + 1):
-        began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken[1:])
-
-
-def peak(device: torch.device, precision: str) -> float:
-    """Floating-point operations a second of the matrix product; best of ten."""
-    one, other = (torch.randn(MATRIX, MATRIX, device=device).to(DTYPES[precision]) for _ in range(2))
-    return 2 * MATRIX**3 / min(seconds_of(lambda: one @ other, device, 1) for _ in range(10))
-
-
-def operations(size: int) -> int:
-    """Floating-point operations of one image, forward and backward."""
-    model = xception.build(pretrained=False)
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(2, 3, size, size)).sum().backward()
-    return counter.get_total_flops() // 2
 
 
 def step_seconds(
@@ -122,7 +92,7 @@ def main() -> None:
     rows = []
     with progress_bar("measuring", len(args.sizes) * len(args.batches) * len(ways), show=True) as advance:
         for size in args.sizes:
-            needed = operations(size)
+            needed = operations(xception.build(pretrained=False), size, backward=True)
             for batch in args.batches:
                 for way, (precision, plain, compiled) in ways.items():
                     with contextlib.suppress(torch.OutOfMemoryError):  # then the row is missing

@@ -1,7 +1,7 @@
 """What the finder of knees is worth, on films composed of the validation split's crops.
 
     python benchmarks/localiser.py --dataset data/knee-kl
-    python benchmarks/localiser.py --dataset data/knee-kl --films 10 --knees 40 --output-dir /tmp/localiser
+    python benchmarks/localiser.py --dataset data/knee-kl --films 10 --knees 40 --output-dir runs/localiser
 
 Measured: recall, false finds, boxes, sides and times by kind of film; the release's own crops, which have to be left as
 they are; pictures without a knee; and whether a knee on a film keeps the grade that it has as a crop, in the box that
@@ -103,13 +103,20 @@ def finds(pairs: Sequence[Pair], films: int) -> tuple[dict[str, dict], dict[str,
             "centre_error_95th_percentile": float(np.percentile(found[hit, 1], 95)),
             "width_error_median": float(np.median(np.abs(found[hit, 2]))),
             "width_error_95th_percentile": float(np.percentile(np.abs(found[hit, 2]), 95)),
-            "side_right": sides.count(True) / len(sides),
-            "side_wrong": sides.count(False) / len(sides),
-            "side_not_told": sides.count(None) / len(sides),
+            **_told(sides),
             "milliseconds_median": 1000 * float(np.median(seconds)),
             "milliseconds_95th_percentile": 1000 * float(np.percentile(seconds, 95)),
         }
     return table, errors
+
+
+def _told(sides: Sequence[bool | None]) -> dict[str, float]:
+    """Shares of knees whose side was told rightly, wrongly, or not."""
+    return {
+        "side_right": sides.count(True) / len(sides),
+        "side_wrong": sides.count(False) / len(sides),
+        "side_not_told": sides.count(None) / len(sides),
+    }
 
 
 def _errors(box: Sequence[float], true: Sequence[float]) -> tuple[float, float, float]:
@@ -140,9 +147,7 @@ def crops_as_they_are(pairs: Sequence[Pair]) -> dict[str, dict]:
         table[name] = {
             "images": len(images),
             **{what: found.count(what) / len(found) for what in ("whole", "cut", "nothing")},
-            "side_right": sides.count(True) / len(sides),
-            "side_wrong": sides.count(False) / len(sides),
-            "side_not_told": sides.count(None) / len(sides),
+            **_told(sides),
             "milliseconds_median": 1000 * float(np.median(seconds)),
         }
     return table
@@ -233,16 +238,13 @@ def tables(report: dict) -> str:
             f"| {r['overlap_median']:.3f} ({r['overlap_5th_percentile']:.3f}) "
             f"| {r['centre_error_median']:.1%} ({r['centre_error_95th_percentile']:.1%}) "
             f"| {r['width_error_median']:.1%} ({r['width_error_95th_percentile']:.1%}) "
-            f"| {r['side_right']:.1%} / {r['side_wrong']:.1%} / {r['side_not_told']:.1%} "
-            f"| {r['milliseconds_median']:.0f} |"
+            f"{_side_and_time(r)}"
         )
     lines += ["", "## Crops already", "", "| images | | left whole | cut | nothing found "
               "| side right / wrong / not told | ms of one core |", "|---|---|---|---|---|---|---|"]  # fmt: skip
     for name, r in report["crops"].items():
         lines.append(
-            f"| {name} | {r['images']} | {r['whole']:.1%} | {r['cut']:.1%} | {r['nothing']:.1%} "
-            f"| {r['side_right']:.1%} / {r['side_wrong']:.1%} / {r['side_not_told']:.1%} "
-            f"| {r['milliseconds_median']:.0f} |"
+            f"| {name} | {r['images']} | {r['whole']:.1%} | {r['cut']:.1%} | {r['nothing']:.1%} {_side_and_time(r)}"
         )
     if report["grades"]:
         lines += ["", f"## Grades kept, {report['model']}", "",
@@ -261,6 +263,12 @@ def tables(report: dict) -> str:
         cells = " | ".join(f"{r[what]:.0%}" for what in ("nothing", "whole", "one_box", "two_boxes"))
         lines.append(f"| {name} | {'yes' if r['fitted_on'] else 'no'} | {cells} |")
     return "\n".join(lines) + "\n"
+
+
+def _side_and_time(row: dict) -> str:
+    """Two cells of a table."""
+    sides = " / ".join(f"{row[name]:.1%}" for name in ("side_right", "side_wrong", "side_not_told"))
+    return f"| {sides} | {row['milliseconds_median']:.0f} |"
 
 
 def picture(errors: dict[str, np.ndarray], path: Path) -> None:

@@ -22,13 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np
-import torch
 import transformers
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.ceiling import operations, peak
 from koa_hf import Grader, dataset
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
@@ -51,18 +50,6 @@ def milliseconds(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str
             way()
             taken[name].append((time.perf_counter() - began) * 1000)
     return {name: statistics.median(values[1:]) for name, values in taken.items()}
-
-
-def ceilings(network: torch.nn.Module, size: int) -> dict[str, float]:
-    """Milliseconds that one pass would take at the speed of this machine's matrix product, by precision."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(1, 3, size, size))
-    found = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        one, other = torch.randn(2048, 2048).to(dtype), torch.randn(2048, 2048).to(dtype)
-        best = min(milliseconds({"product": lambda one=one, other=other: one @ other}, 1)["product"] for _ in range(8))
-        found[name] = counter.get_total_flops() / (2 * 2048**3) * best
-    return found
 
 
 def differences(found: list[Grading], expected: list[Grading]) -> dict:
@@ -121,7 +108,8 @@ def main() -> None:
 
     reference = graders["torch fp32"]
     passes = 2 if reference.rules.flip_average else 1
-    ceiling = ceilings(reference.model, reference.preprocessing.image_size)
+    needed = operations(reference.model, reference.preprocessing.image_size)
+    ceiling = {name: 1000 * needed / peak(reference.device, name) for name in ("fp32", "bf16")}
     result = {
         "what": "file to grade with heat map, ms an X-ray; medians",
         "model": args.model,

@@ -10,7 +10,6 @@ from pathlib import Path
 from koa_hf import archive
 from koa_hf.errors import KoaError
 from koa_hf.examination import Film, examine, read
-from koa_hf.grade import remarks
 from koa_hf.grader import Grader, Grading
 from koa_hf.radiograph import MAX_PIXELS
 from koa_hf.report import COLUMNS, as_row
@@ -63,7 +62,7 @@ class Row:
         grading = self.grading
         low, high = grading.grade_set or ("", "")
         span = f"{low}" if low == high else f"{low} to {high}"
-        expected, said = round(grading.expected_grade, 1), "; ".join(remarks(grading))
+        expected, said = round(grading.expected_grade, 1), "; ".join(grading.remarks)
         return [self.file, self.side or "", f"KL {grading.grade} {grading.name}", span, expected, said]
 
     def to_dict(self) -> dict:

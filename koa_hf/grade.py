@@ -28,7 +28,7 @@ from koa_hf import radiograph
 from koa_hf.engines import ENGINES
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.examination import examine, read
-from koa_hf.grader import Grader, Grading, percent
+from koa_hf.grader import Grader, percent
 from koa_hf.grades import NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.precision import PRECISIONS
 from koa_hf.report import Report, as_row, csv_writer
@@ -97,7 +97,7 @@ def print_table(console: Console, outcomes: list[tuple[Path, Report]]) -> None:
             "" if low is None else f"{low}" if low == high else f"{low} to {high}",
             f"{grading.expected_grade:.1f}",
             *(percent(p) for p in grading.probabilities),
-            "; ".join(remarks(grading)),
+            "; ".join(grading.remarks),
         )
     console.print(table)
 
@@ -107,16 +107,6 @@ def as_record(file: Path, report: Report) -> dict:
     record = {"file": str(file), **report.grading.to_dict()}
     del record["source"]  # the same
     return record | ({"side": report.xray.side, "box": list(report.box)} if report.box else {})
-
-
-def remarks(grading: Grading) -> list[str]:
-    """What has to be known before the grade is believed, in a few words each."""
-    found = []
-    if grading.familiar is False:
-        found.append("unlike the training knees")
-    if grading.inverted:
-        found.append("a negative, righted")
-    return found
 
 
 @exit_2_on_bad_input

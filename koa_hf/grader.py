@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from koa_hf import calibration, engines, heatmap, polarity, radiograph, xception
+from koa_hf import calibration, engines, heatmap, radiograph, xception
 from koa_hf.checksums import is_damaged, sha256
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
@@ -89,6 +89,16 @@ class Grading:
             return ""
         low, high = self.grade_set
         return f"could be KL {low} to {high}" if low < high else "no other grade is likely"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What has to be known before the grade is believed, in a few words each."""
+        found = []
+        if self.familiar is False:
+            found.append("unlike the training knees")
+        if self.inverted:
+            found.append("a negative, righted")
+        return found
 
     @property
     def certainty(self) -> str:
@@ -239,16 +249,10 @@ class Grader:
         start = time.perf_counter()
         return self._grade([radiograph.read(source) for source in sources], start)
 
-    def righted(self, one: Radiograph) -> tuple[Radiograph, bool]:
-        """The X-ray as the network is to see it, and whether it had to be inverted for that."""
-        if self.rules.right_negatives and polarity.is_negative(one.pixels):
-            return dataclasses.replace(one, pixels=255 - one.pixels), True
-        return one, False
-
     def _grade(self, radiographs: Sequence[Radiograph], start: float) -> list[Grading]:
         if not radiographs:
             return []
-        righted = [self.righted(one) for one in radiographs]
+        righted = [self.rules.righted(one) for one in radiographs]
         output = self.forward(torch.stack([self.preprocessing(one) for one, _ in righted]))
         rules = self.rules
         # In float64, so that five probabilities sum to 1 in any arithmetic.

@@ -119,6 +119,16 @@ class Views:
             self._octaves.append(self._octaves[-1].reduce(2))
         self._arrays = [np.asarray(image) for image in self._octaves]
 
+    @property
+    def whole(self) -> np.ndarray:
+        """The window that is about the film itself, (3,): of its centre and its area."""
+        return np.array([self.width / 2, self.height / 2, math.sqrt(self.width * self.height)])
+
+    @property
+    def nearly_square(self) -> bool:
+        """Whether the film has the shape of a crop as in the release."""
+        return max(self.height, self.width) <= _SQUARE * min(self.height, self.width)
+
     def levels(self, pixels: np.ndarray) -> np.ndarray:
         """Grey levels of the film, 0 to 1 for all but the darkest and brightest hundredth; float32."""
         return (pixels.astype(np.float32) - np.float32(self._low)) / np.float32(self._range)
@@ -159,6 +169,11 @@ def fine_features(views: Views, windows: np.ndarray) -> np.ndarray:
     cells = FINE_CELLS + 2 * CONTEXT + 2
     seen = views.windows(windows * (1, 1, cells / FINE_CELLS), cells * FINE_CELL)
     return hog(seen, FINE_CELL)[:, 1:-1, 1:-1]
+
+
+def flat(features: np.ndarray) -> np.ndarray:
+    """Features as the linear models take them: (n, ...) -> (n, features), also where n is 0."""
+    return features.reshape(len(features), math.prod(features.shape[1:]))
 
 
 def moved(windows: np.ndarray, by: np.ndarray) -> np.ndarray:
@@ -265,12 +280,11 @@ class Finder:
         outside = ((windows[:, :2] < 0) | (windows[:, :2] > (width, height))).any(1)
         logits = np.where(outside, -np.inf, logits)
         right = self.right(features)
-        all_of_it = np.array([width / 2, height / 2, math.sqrt(width * height)])
-        if max(height, width) <= _SQUARE * min(height, width):
+        if views.nearly_square:
             best = int(np.argmax(logits))
-            if overlaps(all_of_it, windows[[best]])[0] >= self.whole_overlap and logits[best] >= self.whole_least:
+            if overlaps(views.whole, windows[[best]])[0] >= self.whole_overlap and logits[best] >= self.whole_least:
                 whole = grey.shape == film.pixels.shape
-                box = (0, 0, width, height) if whole else _box(all_of_it, x0, y0)
+                box = (0, 0, width, height) if whole else _box(views.whole, x0, y0)
                 side = film.side or self._side(right[best])
                 return (Knee(box, side, float(expit(logits[best])), whole),)
         kept = distinct(windows, logits, MOST_KNEES)
@@ -291,9 +305,8 @@ class Finder:
         """Windows that may be knees: what the sliding window finds, and the film itself if it is about square."""
         windows, scores = slide(views, self.slide_weight, self.slide_bias, self.slide_least)
         windows = windows[distinct(windows, scores, _CANDIDATES)]
-        height, width = views.height, views.width
-        if max(height, width) <= _SQUARE * min(height, width):
-            windows = np.vstack([windows, (width / 2, height / 2, math.sqrt(width * height))])
+        if views.nearly_square:
+            windows = np.vstack([windows, views.whole])
         return windows
 
     def look(self, views: Views, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -308,26 +321,22 @@ class Finder:
 
     def correction(self, step: int, features: np.ndarray) -> np.ndarray:
         """How to move windows with these fine features: (n, 3), at most 0.4 each."""
-        by = _flat(features) @ self.move_weight[step] + self.move_bias[step]
+        by = flat(features) @ self.move_weight[step] + self.move_bias[step]
         return by.clip(-0.4, 0.4)
 
     def logit(self, features: np.ndarray) -> np.ndarray:
         """Of being a knee, (n,)."""
-        return _flat(features) @ self.knee_weight + self.knee_bias
+        return flat(features) @ self.knee_weight + self.knee_bias
 
     def right(self, features: np.ndarray) -> np.ndarray:
         """Logit of being a right knee, (n,)."""
         inner = features[:, CONTEXT:-CONTEXT, CONTEXT:-CONTEXT]
-        return _flat(inner) @ self.side_weight + self.side_bias
+        return flat(inner) @ self.side_weight + self.side_bias
 
     def _side(self, right: float) -> str | None:
         if abs(right) < self.side_least:
             return None
         return "right" if right > 0 else "left"
-
-
-def _flat(features: np.ndarray) -> np.ndarray:
-    return features.reshape(len(features), math.prod(features.shape[1:]))
 
 
 @functools.cache

@@ -5,6 +5,7 @@ is taken at its word: most probable grade, softmax probabilities, no sets and no
 what timm and transformers make of the same folder.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,11 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from koa_hf import calibration
+from koa_hf import calibration, polarity
 from koa_hf.errors import KoaError
 from koa_hf.familiarity import Familiarity
 from koa_hf.files import write_text
+from koa_hf.radiograph import Radiograph
 
 RULES_FILE = "grading.json"
 
@@ -53,6 +55,12 @@ class Rules(BaseModel):
     familiarity: Familiarity | None = None
     fitted_on: dict = {}
     held_out: dict = {}
+
+    def righted(self, xray: Radiograph) -> tuple[Radiograph, bool]:
+        """The X-ray as the network is to see it, and whether it had to be inverted for that."""
+        if self.right_negatives and polarity.is_negative(xray.pixels):
+            return dataclasses.replace(xray, pixels=255 - xray.pixels), True
+        return xray, False
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Logits float (n, 5) -> probabilities float64 (n, 5), rows summing to 1."""

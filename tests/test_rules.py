@@ -76,7 +76,7 @@ def test_a_photographic_negative_is_righted_and_said_to_have_been(ruled):
 def test_probabilities_grade_and_set_follow_the_rules(ruled, ruled_folder):
     pixels = phantom.draw(4, seed=9)
     grading = ruled.grade(pixels)
-    logits = ruled.forward(ruled.preprocessing(ruled.righted(_read(pixels))[0]).unsqueeze(0)).logits[0].double()
+    logits = ruled.forward(ruled.preprocessing(ruled.rules.righted(_read(pixels))[0]).unsqueeze(0)).logits[0].double()
     assert grading.probabilities == pytest.approx((logits / 2).softmax(0).tolist(), abs=1e-6)
     assert grading.calibrated
     assert grading.grade == round(grading.expected_grade)

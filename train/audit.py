@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     split = choose_split(dataset.load(args.dataset, revision=args.revision), args.split, args.dataset)
     if list(split["file_name"]) != [row["file_name"] for row in rows]:
         raise KoaError(f"predictions.csv in {args.results} is not about the {args.split} split of {args.dataset}.")
-    found = deletion(grader, KneeImages.seen_by(grader, split))
+    found = deletion(grader, KneeImages(split, grader.preprocessing, grader.rules))
     audit = {
         "model": args.model,
         "model_revision": grader.revision,

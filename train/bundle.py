@@ -42,9 +42,11 @@ TIE = 0.01
 
 def compare(one: Grader, other: Grader, images: KneeImages) -> dict:
     """How two models of the same network differ on the same images."""
-    first, second = (
-        probabilities_of(measure(grader, images, f"knees with {grader.model_id}").logits) for grader in (one, other)
+    found = (
+        measure(xception.folded(grader.model), grader.precision, images, f"knees with {grader.model_id}")
+        for grader in (one, other)
     )
+    first, second = (probabilities_of(measured.logits) for measured in found)
     changed = first.argmax(1) != second.argmax(1)
     ordered = np.sort(first, axis=1)
     ties = ordered[:, -1] - ordered[:, -2] < TIE
@@ -100,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         write_calibration(rules, report, folder, args.results)
 
         grader = Grader.from_pretrained(folder, **how)
-        images = KneeImages.seen_by(grader, validation)
+        images = KneeImages(validation, grader.preprocessing, grader.rules)
         evaluation = evaluate_model(accelerator, grader, images, "validation", 16)
         name = args.name or str(args.output)
         write_evaluation(evaluation, args.results, name, args.dataset, grader.revision, dataset_hub.commit_of(data))

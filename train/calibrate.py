@@ -24,7 +24,7 @@ from datasets import DatasetDict
 from rich.console import Console
 from rich.table import Table
 
-from koa_hf import Grader, checksums, dataset
+from koa_hf import Grader, checksums, dataset, xception
 from koa_hf.calibration import probabilities_of
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
@@ -65,22 +65,25 @@ def calibrate(
             f"the unfamiliar images come with packages that aren't here ({error.name}); "
             "run `pip install -r requirements-dev.txt`."
         ) from error
-    righting = Grader(grader.model, grader.preprocessing, Rules(right_negatives=how.right_negatives))
+    righting, preprocessing = Rules(right_negatives=how.right_negatives), grader.preprocessing
+    network = xception.folded(grader.model)
 
     def pixels(images: list[np.ndarray], kind: str) -> list[dict]:
         # As the Grader would see them: it doesn't know yet that they are no knees.
-        seen = (righting.preprocessing.to_uint8(righting.righted(Radiograph(image, kind))[0]) for image in images)
+        seen = (preprocessing.to_uint8(righting.righted(Radiograph(image, kind))[0]) for image in images)
         return [{"pixels": torch.from_numpy(image)} for image in seen]
+
+    def measured(images, what: str, mirror: bool = False) -> Measured:
+        return measure(network, grader.precision, images, what, mirror)
 
     validation, train = (choose_split(data, split, data_name) for split in ("validation", "train"))
     some = np.random.default_rng(0).permutation(len(train))[:training_knees]
     training = train.select(np.sort(some))
     crops = [np.asarray(image.convert("L")) for image in validation["image"]]
-    knees = measure(grader, KneeImages.seen_by(righting, validation), "validation knees", mirror=True)
-    known = measure(grader, KneeImages.seen_by(righting, training), "training knees")
+    knees = measured(KneeImages(validation, preprocessing, righting), "validation knees", mirror=True)
+    known = measured(KneeImages(training, preprocessing, righting), "training knees")
     others = {
-        kind: measure(grader, pixels(unfamiliar.images(kind, crops, images_per_kind), kind), kind)
-        for kind in unfamiliar.KINDS
+        kind: measured(pixels(unfamiliar.images(kind, crops, images_per_kind), kind), kind) for kind in unfamiliar.KINDS
     }
     fitted_on = {
         "dataset": data_name,

@@ -1,15 +1,13 @@
 """Data-set rows as what the network takes."""
 
-from collections.abc import Callable
-
 import torch
 from datasets import Dataset as HubDataset
 from datasets import DatasetDict, Image
 
-from koa_hf import Grader, radiograph
+from koa_hf import radiograph
 from koa_hf.errors import KoaError
 from koa_hf.preprocess import Preprocessing
-from koa_hf.radiograph import Radiograph
+from koa_hf.rules import Rules
 
 
 class KneeImages(torch.utils.data.Dataset):
@@ -18,21 +16,11 @@ class KneeImages(torch.utils.data.Dataset):
     Grey and not yet normalised: a third of the bytes to move, and what augmentation works on.
     """
 
-    def __init__(
-        self,
-        split: HubDataset,
-        preprocessing: Preprocessing,
-        prepare: Callable[[Radiograph], Radiograph] | None = None,
-    ):
-        """`prepare` is done to each X-ray before preprocessing."""
+    def __init__(self, split: HubDataset, preprocessing: Preprocessing, rules: Rules | None = None):
+        """By `rules`, negatives are righted first; without them every X-ray is taken as it is."""
         self.split = split.cast_column("image", Image(decode=False))
         self.preprocessing = preprocessing
-        self.prepare = prepare
-
-    @classmethod
-    def seen_by(cls, grader: Grader, split: HubDataset) -> "KneeImages":
-        """The split as a grader sees it: righted by its rules, and preprocessed as it has it."""
-        return cls(split, grader.preprocessing, lambda one: grader.righted(one)[0])
+        self.rules = rules or Rules()
 
     def __len__(self) -> int:
         return len(self.split)
@@ -40,9 +28,7 @@ class KneeImages(torch.utils.data.Dataset):
     def __getitem__(self, row: int) -> dict:
         example = self.split[row]
         source = example["image"]["bytes"] or example["image"]["path"]
-        xray = radiograph.read(source, name=example.get("file_name"))
-        if self.prepare:
-            xray = self.prepare(xray)
+        xray, _ = self.rules.righted(radiograph.read(source, name=example.get("file_name")))
         return {
             "pixels": torch.from_numpy(self.preprocessing.to_uint8(xray)),
             "label": example["label"],

@@ -220,7 +220,7 @@ def main(argv: list[str] | None = None) -> None:
             args.model, args.model_revision, accelerator.device, args.precision, args.plain, args.engine
         )
         data = dataset.load(args.dataset, args.configuration, args.revision)
-    images = KneeImages.seen_by(grader, choose_split(data, args.split, args.dataset))
+    images = KneeImages(choose_split(data, args.split, args.dataset), grader.preprocessing, grader.rules)
     evaluation = evaluate_model(accelerator, grader, images, args.split, args.batch_size)
     if accelerator.is_main_process:
         name = Path(args.model).name

@@ -1,7 +1,7 @@
 """Fit the finder of knees on composites of the release's training crops.
 
     python train/localiser.py --dataset data/knee-kl
-    python train/localiser.py --dataset data/knee-kl --films 300 --output /tmp/localiser.safetensors
+    python train/localiser.py --dataset data/knee-kl --films 300 --output runs/localiser.safetensors
 
 Minutes on one core. Only the train split is used: nine tenths of its patients to fit, the last tenth to set thresholds
 and to scale the scores. `benchmarks/localiser.py` measures on the validation split.
@@ -42,6 +42,7 @@ OTHER_KINDS = (
     "smooth noise",
     "text page",
     "CT slice",
+    "chest X-ray",
     "leg X-ray",
     "drawn hand X-ray",
 )

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from koa_hf import Grader, xception
+from koa_hf import xception
 from koa_hf.precision import autocast
 from koa_hf.preprocess import normalise
 from koa_hf.progress import progress_bar
@@ -34,22 +34,24 @@ class Measured:
 
 
 @torch.inference_mode()
-def measure(grader: Grader, images: Dataset, what: str, mirror: bool = False) -> Measured:
-    """Run a grader's network over images, without its rules.
+def measure(network: nn.Module, precision: str, images: Dataset, what: str, mirror: bool = False) -> Measured:
+    """Run a network over images, without any rules.
 
     Args:
+        network: as `xception.folded` makes it, on its device.
+        precision: what to compute in.
         images: rows {"pixels": uint8 (size, size)}, as `train.data.KneeImages` has them.
         what: what they are, for the progress bar.
         mirror: run their mirror images too.
     """
-    model = xception.folded(grader.model)
+    device = next(network.parameters()).device
     rows: dict[str, list[np.ndarray]] = {name: [] for name in ("logits", "mirrored", *LAYERS)}
     with progress_bar(f"measuring {what}", len(images), show=True) as advance:
         for batch in DataLoader(images, BATCH_SIZE):
-            pixels = normalise(batch["pixels"]).to(grader.device)
-            seen = _run(model, pixels, grader.precision)
+            pixels = normalise(batch["pixels"]).to(device)
+            seen = _run(network, pixels, precision)
             if mirror:
-                seen["mirrored"] = _run(model, pixels.flip(-1), grader.precision)["logits"]
+                seen["mirrored"] = _run(network, pixels.flip(-1), precision)["logits"]
             for name, values in seen.items():
                 rows[name].append(values)
             for _ in pixels:
@@ -58,13 +60,13 @@ def measure(grader: Grader, images: Dataset, what: str, mirror: bool = False) ->
     return Measured(whole["logits"], whole.get("mirrored"), {name: whole[name] for name in LAYERS})
 
 
-def _run(model: nn.Module, pixels: torch.Tensor, precision: str) -> dict[str, np.ndarray]:
+def _run(network: nn.Module, pixels: torch.Tensor, precision: str) -> dict[str, np.ndarray]:
     activation = pixels.contiguous(memory_format=torch.channels_last)
     first, seen = xception.STEPS[0], {}
     with autocast(pixels.device, precision):
         for name in LAYERS:
             after = xception.STEPS[xception.STEPS.index(name) + 1]
-            activation = xception.run_steps(model, activation, first, after)
+            activation = xception.run_steps(network, activation, first, after)
             seen[name] = activation.float().mean((2, 3)).cpu().numpy()
             first = after
-    return seen | {"logits": model.forward_head(activation.float()).cpu().numpy()}
+    return seen | {"logits": network.forward_head(activation.float()).cpu().numpy()}
