@@ -22,6 +22,10 @@ from koa_hf.radiograph import MAX_PIXELS, Radiograph
 from koa_hf.report import Report
 
 
+SHARP = 134
+"""Width of a knee in pixels, 0.6 of the release's crops, under which a grade often changes (`results/localiser`)."""
+
+
 @dataclass(frozen=True)
 class Film:
     """A file as it was read.
@@ -103,7 +107,7 @@ def examine(
     xrays = [
         xray
         for film, found in zip(films, cuts, strict=True)
-        for xray in ([_cut(film.xray, knee) for knee in found] or [film.xray])
+        for xray in map(_told_if_small, [_cut(film.xray, knee) for knee in found] or [film.xray])
     ]
     gradings = iter(zip(xrays, grader.grade_batch(xrays), strict=True))
     examinations = []
@@ -115,6 +119,14 @@ def examine(
             reports.append(Report(grading, xray, film.sha256, model_note=grader.note, **place))
         examinations.append(Examination(film, found, tuple(reports), whole))
     return examinations
+
+
+def _told_if_small(xray: Radiograph) -> Radiograph:
+    pixels = min(xray.pixels.shape)
+    if pixels >= SHARP:
+        return xray
+    note = f"This knee is {pixels} pixels wide; of knees under {SHARP}, one in four gets another grade than at full size."
+    return dataclasses.replace(xray, notes=(*xray.notes, note))
 
 
 def _cut(film: Radiograph, knee: Knee) -> Radiograph:

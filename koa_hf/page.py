@@ -130,7 +130,9 @@ def knee_html(report: Report, slot: int, film: Radiograph, drawn: bool = False) 
     grading = report.grading
     remarks = " ".join(map(text, (film.name, *(f"· {remark}" for remark in said_by_file(film)))))
     where = f'<p class="side">{text(knee_name(report, slot))}</p>' if report.box else ""
-    source = f'<p class="file">{remarks}</p>{where}'
+    # What was noted of the knee itself, and not of the film that it was cut from.
+    cautions = "".join(f'<p class="noted">{text(note)}</p>' for note in report.xray.notes if note not in film.notes)
+    source = f'<p class="file">{remarks}</p>{where}{cautions}'
     evidence = pictures_html(report, slot)
     if grading.familiar is False:
         what = "A drawing, not an X-ray" if drawn else "Unlike the knees that this model was trained on"
