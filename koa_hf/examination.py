@@ -21,7 +21,6 @@ from koa_hf.localiser import MOST_KNEES, Knee
 from koa_hf.radiograph import MAX_PIXELS, Radiograph
 from koa_hf.report import Report
 
-
 SHARP = 134
 """Width of a knee in pixels, 0.6 of the release's crops, under which a grade often changes (`results/localiser`)."""
 
@@ -125,7 +124,9 @@ def _told_if_small(xray: Radiograph) -> Radiograph:
     pixels = min(xray.pixels.shape)
     if pixels >= SHARP:
         return xray
-    note = f"This knee is {pixels} pixels wide; of knees under {SHARP}, one in four gets another grade than at full size."
+    note = (
+        f"This knee is {pixels} pixels wide; of knees under {SHARP}, one in four gets another grade than at full size."
+    )
     return dataclasses.replace(xray, notes=(*xray.notes, note))
 
 

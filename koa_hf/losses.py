@@ -43,3 +43,16 @@ def focal(logits: torch.Tensor, labels: torch.Tensor, alpha: float = 0.25, gamma
     """
     log_p = functional.log_softmax(logits.float(), dim=1).gather(1, labels[:, None]).squeeze(1)
     return alpha * (1 - log_p.exp()) ** gamma * -log_p
+
+
+def distillation(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy towards another model's probabilities (Hinton et al. 2015, https://arxiv.org/abs/1503.02531).
+
+    Args:
+        logits: float (batch, 5).
+        teacher: float (batch, 5), the other model's logits.
+
+    Returns:
+        float32 (batch,), 0 and up; its least value is the entropy of the teacher's probabilities.
+    """
+    return functional.cross_entropy(logits.float(), teacher.float().softmax(1), reduction="none")

@@ -113,7 +113,9 @@ def test_pictures_are_sent_at_full_resolution_and_each_grade_has_its_drawing():
 
 
 def test_what_was_noted_of_a_knee_and_not_of_its_film_is_said_with_its_grade():
-    film = Radiograph(np.tile(np.arange(200, dtype=np.uint8), (200, 1)), "film.png", notes=("The first page was read.",))
+    film = Radiograph(
+        np.tile(np.arange(200, dtype=np.uint8), (200, 1)), "film.png", notes=("The first page was read.",)
+    )
     knee = Radiograph(film.pixels[:90, :90], "film.png", "left", notes=(*film.notes, "This knee is 90 pixels wide."))
     report = Report(grading(), knee, "ab" * 32, film=film.pixels, box=(0, 0, 90, 90))
     result = page.knee_html(report, 0, film)

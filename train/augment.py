@@ -31,6 +31,8 @@ def augment(grey: torch.Tensor, how: Augmentation, generator: torch.Generator, p
     across, down = 2 * draw(how.shift), 2 * draw(how.shift)  # grid coordinates span -1 to 1
     contrast, brightness = 1 + draw(how.contrast), draw(how.brightness)
     exponent, inverted = 1 + draw(how.gamma), chance(how.inversion)
+    if how.resolution:  # drawn only where it is used, so that runs without it draw as they always have
+        kept = torch.where(chance(0.5), 1 - draw(how.resolution).abs(), 1.0)
 
     if how.flip or how.rotation or how.scale or how.shift:
         cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
@@ -49,4 +51,15 @@ def augment(grey: torch.Tensor, how: Augmentation, generator: torch.Generator, p
         grey = (grey - mean) * each(contrast) + mean + each(brightness)
     if how.inversion:
         grey = torch.where(each(inverted), 1 - grey, grey)
+    if how.resolution:
+        grey = torch.stack([_reduced(image, share) for image, share in zip(grey, kept.tolist(), strict=True)])
     return grey.clamp(0, 1)
+
+
+def _reduced(image: torch.Tensor, share: float) -> torch.Tensor:
+    """An image (height, width) as if it had had only that share of its rows and columns."""
+    small = [max(1, round(share * length)) for length in image.shape]
+    if small == list(image.shape):
+        return image
+    reduced = functional.interpolate(image[None, None], small, mode="bilinear", antialias=True)
+    return functional.interpolate(reduced, image.shape, mode="bicubic")[0, 0]

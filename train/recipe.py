@@ -33,6 +33,9 @@ class Augmentation(Section):
     contrast: float = Field(0.0, ge=0, lt=1)  # factor around the image's mean grey, either way
     gamma: float = Field(0.0, ge=0, lt=1)  # exponent 1 - gamma to 1 + gamma on grey values
     inversion: float = Field(0.0, ge=0, le=1)  # share of images turned into photographic negatives
+    # Half of the images are reduced to between 1 - resolution and 1 of their size, and enlarged again: a knee on a
+    # whole film often has fewer pixels than the release's crops.
+    resolution: float = Field(0.0, ge=0, lt=1)
 
     @property
     def active(self) -> bool:
@@ -50,6 +53,10 @@ class Stage(Section):
     focal_alpha: float = Field(0.25, gt=0)  # Keras' default
     focal_gamma: float = Field(2.0, ge=0)  # Keras' default
     ordinal_width: float = Field(0.5, gt=0)  # soft_ordinal: the target is softmax(-(distance in grades)^2 / width)
+    # Share of the target that is taken from the grades of the model that the run starts from (weights: model), and not
+    # from the reader's: where a reader's grade is noise, the model before has often not learned it. Furlanello et al.
+    # 2018, https://arxiv.org/abs/1805.04770.
+    distillation: float = Field(0.0, ge=0, le=1)
     class_weights: Literal["none", "balanced"] = "none"  # balanced: every grade weighs the same in the training loss
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # sgd with Nesterov momentum 0.9
     lr: float = Field(gt=0)
@@ -89,7 +96,7 @@ class Recipe(Section):
     description: str = ""
     note: str = ""  # carried into the model folder and shown wherever the model grades
     image_size: int = Field(299, ge=71, le=1024)  # pixels; 71 is the least that Xception's pooling takes
-    weights: Literal["imagenet", "random"] = "imagenet"
+    weights: Literal["imagenet", "random", "model"] = "imagenet"  # model: a finished run's, named by --start-from
     drop_rate: float = Field(0.0, ge=0, lt=1)  # dropout in front of the head
     batch_size: int = Field(32, ge=1)  # images an optimiser step, over all processes and accumulated parts
     seed: int = 0
@@ -104,6 +111,12 @@ class Recipe(Section):
         sizes = self.stages[-1].image_sizes
         if sizes is not None and sizes[-1] != self.image_size:
             raise ValueError(f"the last stage ends at {sizes[-1]} px, but image_size is {self.image_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _distils_from_a_model(self):
+        if self.weights != "model" and any(stage.distillation for stage in self.stages):
+            raise ValueError("distillation needs a model to start from; set weights to model, or distillation to 0")
         return self
 
     def size_in(self, stage: Stage, epoch: int) -> int:

@@ -17,12 +17,19 @@ PACKAGES = ("torch", "torchvision", "timm", "accelerate", "datasets", "transform
 
 
 def write(
-    path: Path, accelerator: Accelerator, options: dict, fingerprints: dict, images: dict, dataset_commit: str | None
+    path: Path,
+    accelerator: Accelerator,
+    options: dict,
+    fingerprints: dict,
+    images: dict,
+    dataset_commit: str | None,
+    started_from: dict | None = None,
 ) -> None:
     """The run's options, code, versions, data and machine. A resumed run keeps the record that it began with.
 
     Args:
         dataset_commit: what the data set's id and revision stood for on the Hub; None for a folder.
+        started_from: the model that the run continues, and its revision; None for one that continues none.
     """
     if not accelerator.is_main_process:
         return
@@ -32,6 +39,7 @@ def write(
         "options": options,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
+        **({"started_from": started_from} if started_from else {}),
         "dataset": {
             # A folder is known by its fingerprints; on the Hub these two say where to get it again.
             **({"id": options["dataset"], "commit": dataset_commit} if dataset_commit else {}),

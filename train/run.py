@@ -5,6 +5,7 @@
     accelerate launch --multi_gpu --num_processes 4 train/run.py --recipe paper --dataset user/knee-kl ...
     accelerate launch train/run.py --recipe paper --set stages.1.lr=3e-5 --set seed=1 ...
     accelerate launch train/run.py --resume ...        # the same options again, after a kill or a SIGTERM
+    accelerate launch train/run.py --recipe strong-polished --start-from runs/strong ...
     accelerate launch train/run.py --dataset user/knee-kl --revision v1.0 --push-to-hub user/koa-xception ...
 
 The output folder becomes a model folder (config.json, model.safetensors, README.md) with the run's record beside it:
@@ -28,6 +29,7 @@ sys.path = [str(HERE.parent), *(path for path in sys.path if path != str(HERE))]
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.utils import ProjectConfiguration, set_seed
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -35,7 +37,7 @@ from tqdm import tqdm
 
 from koa_hf import Grader, dataset, dataset_hub, hub, losses, model_card, xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import write_text
+from koa_hf.files import replacing, write_text
 from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import HIGHER_IS_BETTER, grade_metrics
 from koa_hf.precision import PRECISIONS
@@ -72,6 +74,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             f"batch_size is {plan.batch_size}, which can't be shared out over {accelerator.num_processes} processes "
             f"times {args.accumulate} accumulated parts; choose a multiple of {shares}."
         )
+    check_start(plan, args.start_from)
     check_output(out, plan, args.resume)
     if args.push_to_hub and accelerator.is_main_process:  # before the work, not after it
         hub.check_push(args.push_to_hub, public=args.public)
@@ -95,6 +98,10 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     needs_imagenet = plan.weights == "imagenet" and checkpoint is None
     with accelerator.main_process_first():
         model = xception.build(args.pretrained_weights, pretrained=needs_imagenet, drop_rate=plan.drop_rate)
+        start = None
+        if plan.weights == "model":
+            start = Grader.from_pretrained(args.start_from, device=accelerator.device, plain=True, engine="torch")
+            model.load_state_dict(start.model.state_dict())
     if plan.weights == "random" and checkpoint is None:
         some = torch.stack([images["train"][row]["pixels"] for row in range(min(64, len(images["train"])))])
         xception.estimate_batch_norm_statistics(model, normalise(some))
@@ -110,12 +117,19 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     accelerator.init_trackers("tensorboard")
     sizes = {split: len(images[split]) for split in SPLITS}
     commit = dataset_hub.commit_of(data)
-    record.write(out / "run.json", accelerator, dict(vars(args)), fingerprints, sizes, commit)
+    started_from = start and {"model": start.model_id, "revision": start.revision}
+    record.write(out / "run.json", accelerator, dict(vars(args)), fingerprints, sizes, commit, started_from)
     accelerator.print(
         f"{plan.name}: {len(images['train'])} training and {len(images['validation'])} validation images, "
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, "
         f"precision {accelerator.mixed_precision}, trunk cache {'on' if cache else 'off'}"
     )
+
+    taught = None
+    if any(stage.distillation for stage in plan.stages):
+        taught = teaching(
+            accelerator, start, images["train"], args.eval_batch_size, out / "state" / "taught.safetensors"
+        )
 
     if checkpoint is not None:
         progress.stage = checkpoints.stage_of(checkpoint)  # decides what to build before the rest can be loaded
@@ -201,6 +215,9 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
                     augmentation = torch.Generator().manual_seed(step_seed)
                     logits = tail(input_of(batch, augmentation)).float()
                     loss = criterion(logits, batch["label"])
+                    if stage.distillation:
+                        teacher = taught[batch["row"].cpu()].to(logits.device)
+                        loss = torch.lerp(loss, losses.distillation(logits, teacher), stage.distillation)
                     weighted = loss * weights[batch["label"]] * real
                     # The mean over the images of one update. `backward` divides by the accumulated parts and DDP by
                     # the processes; both are undone here.
@@ -300,6 +317,51 @@ def push(out: Path, repo_id: str, public: bool) -> None:
     except KoaError as error:
         command = f"python -m koa_hf.hub push-model {out} {repo_id}" + (" --public" if public else "")
         raise KoaError(f"the run is complete in {out}, but not on the Hub: {error} Later: `{command}`.") from error
+
+
+def check_start(plan: Recipe, start_from: str | None) -> None:
+    """A recipe whose weights are a model's needs to be told which; no other has a use for it."""
+    if plan.weights == "model" and not start_from:
+        raise KoaError(
+            f"the recipe {plan.name} continues from a finished run; name its folder or Hub id: --start-from."
+        )
+    if plan.weights != "model" and start_from:
+        raise KoaError(
+            f"the recipe {plan.name} starts from {plan.weights} weights, so --start-from has no use; leave it out, "
+            "or add --set weights=model."
+        )
+
+
+def teaching(
+    accelerator: Accelerator, teacher: Grader, images: KneeImages, batch_size: int, kept: Path
+) -> torch.Tensor:
+    """What the starting model makes of each training image: logits float32 (images, 5), averaged with the mirror's.
+
+    Computed once a run, at the model's own image size and without augmentation, and read from `kept` where a run is
+    resumed.
+    """
+    if kept.exists():
+        return load_file(kept)["logits"]
+    loader = DataLoader(KneeImages(images.split, teacher.preprocessing), batch_size)
+    network = xception.folded(teacher.model).to(memory_format=torch.channels_last)
+
+    def averaged_logits(pixels: torch.Tensor) -> torch.Tensor:
+        with accelerator.autocast():
+            return (network(pixels).float() + network(pixels.flip(-1)).float()) / 2
+
+    def input_of(batch: dict) -> torch.Tensor:
+        return normalise(batch["pixels"]).contiguous(memory_format=torch.channels_last)
+
+    logits, _ = predict(
+        accelerator, averaged_logits, accelerator.prepare(loader), input_of, "what the start makes of it"
+    )
+    accelerator.free_memory(loader)
+    if accelerator.is_main_process:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(kept) as partial:
+            save_file({"logits": logits.contiguous()}, partial)
+    accelerator.wait_for_everyone()
+    return logits
 
 
 def check_output(out: Path, plan: Recipe, resume: bool) -> None:
@@ -439,6 +501,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output-dir", required=True, help="becomes the model folder")
     parser.add_argument("--pretrained-weights", default=os.environ.get("KOA_WEIGHTS") or None, metavar="PATH",
                         help="ImageNet weights as safetensors (default: $KOA_WEIGHTS, else downloaded)")  # fmt: skip
+    parser.add_argument("--start-from", metavar="MODEL",
+                        help="a finished run, folder or Hub id, that recipes with weights: model continue")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on from the output folder's last checkpoint")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bf16 where the hardware has it")
     parser.add_argument("--cpu", action="store_true", help="train on the CPU even where there is a GPU")
