@@ -23,8 +23,8 @@ test: $(VENV)/.dev browser  ## run the suite (minutes)
 test-slow: $(VENV)/.dev browser  ## run the tests that take long, too
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-bench: $(VENV)/.runtime  ## measure (needs KOA_DATA and KOA_WEIGHTS)
-	$(BIN)/python benchmarks/trunk_cache.py
+bench: $(VENV)/.runtime  ## measure all that this machine can (an hour; KOA_DATA, KOA_WEIGHTS)
+	$(BIN)/python benchmarks/all.py
 
 lint: $(VENV)/.dev  ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -25,6 +25,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,25 +35,28 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["GRADIO_TEMP_DIR"] = str(Path(tempfile.gettempdir(), f"koa-demo-{secrets.token_hex(8)}"))
 
-import gradio as gr
-from gradio.tunneling import CURRENT_TUNNELS
-from PIL import Image
+from koa_hf.quick_imports import quick_imports
 
-from koa_hf import archive, batch, page, phantom, radiograph
-from koa_hf.api import DESCRIPTIONS, Api
-from koa_hf.batch import Limits
-from koa_hf.disagreements import MAX_COMMENT, Disagreements
-from koa_hf.engines import ENGINES
-from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.examination import Film, examine, read
-from koa_hf.files import delete_older
-from koa_hf.grader import Grader
-from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
-from koa_hf.localiser import MOST_KNEES, Knee
-from koa_hf.radiograph import Radiograph
-from koa_hf.report import Report
-from koa_hf.theme import THEME
-from koa_hf.visits import Visit, Visits
+with quick_imports():
+    import gradio as gr
+    from gradio.tunneling import CURRENT_TUNNELS
+    from PIL import Image
+
+    from koa_hf import archive, batch, model_folder, page, phantom, radiograph
+    from koa_hf.api import DESCRIPTIONS, Api
+    from koa_hf.batch import Limits
+    from koa_hf.disagreements import MAX_COMMENT, Disagreements
+    from koa_hf.engine_names import ENGINES
+    from koa_hf.errors import KoaError, exit_2_on_bad_input
+    from koa_hf.examination import Film, examine, read
+    from koa_hf.files import delete_older
+    from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
+    from koa_hf.localiser import MOST_KNEES, Knee
+    from koa_hf.radiograph import Radiograph
+    from koa_hf.report import Report
+    from koa_hf.starting import StartingGrader
+    from koa_hf.theme import THEME
+    from koa_hf.visits import Visit, Visits
 
 UPLOADS = Path(os.environ["GRADIO_TEMP_DIR"])
 MAX_EXAMPLES = 10
@@ -96,7 +100,7 @@ class Slot:
 
 
 def build_demo(
-    grader: Grader,
+    grader: StartingGrader,
     examples: list[tuple[str, Film]],
     drawn: bool,
     limits: Limits,
@@ -393,7 +397,7 @@ def knee_in(drawn: dict) -> Knee:
     return Knee((left, top, right, bottom), side if side in ("right", "left") else None, score=1.0, whole=False)
 
 
-def add_api(grader: Grader, limits: Limits) -> None:
+def add_api(grader: StartingGrader, limits: Limits) -> None:
     """The endpoints of `koa_hf.api`, on controls that nobody sees."""
     api = Api(grader, limits)
     one = gr.File(label=f"One knee X-ray ({radiograph.FORMATS})", visible=False)
@@ -489,9 +493,8 @@ def positive(text: str) -> float:
 @exit_2_on_bad_input
 def main(arguments: list[str] | None = None) -> None:
     given = options(arguments)
-    grader = Grader.from_pretrained(given.model, given.revision, device=given.device, engine=given.engine)
+    grader = StartingGrader(model_folder.find(given.model, given.revision))
     examples = examples_in(given.examples) if given.examples else drawn_examples()
-    examine(grader, [examples[0][1]])  # the first forward pass is slow; let no visitor wait for it
     disagreements = Disagreements(given.disagreements, given.disagreements_repo) if given.disagreements else None
     limits = Limits(given.max_megabytes, given.max_megapixels, given.timeout)
     visits = Visits(KEEP_BYTES, KEEP_SECONDS)
@@ -504,13 +507,14 @@ def main(arguments: list[str] | None = None) -> None:
     demo = None
     try:
         demo = build_demo(grader, examples, given.examples is None, limits, visits, disagreements)
-        print(
-            f"grading with {grader.model_id}, version {grader.revision[:12]}, computed by {grader.engine}", flush=True
-        )
         launch(demo, given, [example.xray for _, example in examples])
-        while not stopped(stop):
+        # Somebody who opens the page now has it, and an upload waits for the rest.
+        threading.Thread(target=load, args=(grader, given, examples[0][1], stop), daemon=True).start()
+        while (reason := why_to_stop(stop)) is None:
             delete_older(UPLOADS, file_age(limits))
             visits.expire()
+        if isinstance(reason, Exception):
+            raise reason
     finally:
         if demo:
             demo.close(verbose=False)
@@ -519,6 +523,18 @@ def main(arguments: list[str] | None = None) -> None:
         shutil.rmtree(UPLOADS, ignore_errors=True)
         if disagreements:
             disagreements.close()
+
+
+def load(grader: StartingGrader, given: argparse.Namespace, first: Film, stop: queue.SimpleQueue) -> None:
+    """Load the grader; where that fails, stop the demo."""
+    try:
+        loaded = grader.load(given.device, given.engine, first)
+    except Exception as error:  # a thread of its own would end without anybody noticing
+        stop.put(error)
+    else:
+        print(
+            f"grading with {loaded.model_id}, version {loaded.revision[:12]}, computed by {loaded.engine}", flush=True
+        )
 
 
 def launch(demo: gr.Blocks, given: argparse.Namespace, examples: Sequence[Radiograph]) -> None:
@@ -546,13 +562,12 @@ def launch(demo: gr.Blocks, given: argparse.Namespace, examples: Sequence[Radiog
         ) from error
 
 
-def stopped(stop: queue.SimpleQueue, seconds: float = 60) -> bool:
-    """Wait that long for a signal to stop."""
+def why_to_stop(stop: queue.SimpleQueue, seconds: float = 60) -> int | Exception | None:
+    """Wait that long for a signal, or for an error in the background."""
     try:
-        stop.get(timeout=seconds)
+        return stop.get(timeout=seconds)
     except queue.Empty:
-        return False
-    return True
+        return None
 
 
 if __name__ == "__main__":

@@ -1,22 +1,21 @@
-"""How fast the demo is: from `python app.py` to a page, to the first grade, and every grade after.
+"""How fast the demo is: from `python app.py` to a page, to the first grade, and every grade after; and its imports.
 
     python benchmarks/demo.py
 
 Starts the demo as a process of its own, --starts times, and asks it as gradio_client does; then measures in this
 process what the server does for one X-ray, from the file's bytes to the page's HTML with the heat maps in it. The X-ray
 is a drawn knee: a network takes as long for that as for any other. Needs a machine with nothing else to do. Writes
-results/demo/demo.json.
+results/demo/demo.json. Under load: `benchmarks/demo_load.py`.
 """
 
 import argparse
-import json
-import socket
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,36 +24,23 @@ sys.path.insert(0, str(ROOT))
 from gradio_client import Client, handle_file
 from PIL import Image
 
+from benchmarks.demo_server import serving
+from benchmarks.recording import record, show
 from koa_hf import page, phantom
+from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.examination import examine, read
-from koa_hf.files import write_text
 from koa_hf.grader import Grader
-from train.record import processor
 
-RESULT = ROOT / "results" / "demo" / "demo.json"
+PACKAGES_SHOWN = 15
+TARGET_SECONDS = 5  # from the start to a page, on two cores
 
 
 def started(knee: Path, times: int) -> dict[str, float]:
-    """Seconds of one start: to the first page, to the first grade after that, and of later grades, by a client."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}/"
-    began = time.perf_counter()
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port)]
-    server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(url, timeout=5).close()
-                break
-            except OSError:
-                if server.poll() is not None:
-                    raise SystemExit("app.py ended by itself; run it to see why.") from None
-                time.sleep(0.05)
-        seconds = {"start_to_page": time.perf_counter() - began}
-        client = Client(url, verbose=False)
-        for name, rounds in (("first_grade", 1), ("later_grade_with_upload_and_queue", times)):
+    """Seconds of one start: to the first page, to the first grade, and of later grades, by a client."""
+    with serving() as server:
+        seconds = {"start_to_page": server.seconds_to_page}
+        client = Client(server.url, verbose=False)
+        for name, rounds in (("page_to_first_grade", 1), ("later_grade_with_upload_and_queue", times)):
             took = []
             for _ in range(rounds):
                 asked = time.perf_counter()
@@ -62,9 +48,30 @@ def started(knee: Path, times: int) -> dict[str, float]:
                 took.append(time.perf_counter() - asked)
             seconds[name] = statistics.median(took)
         return seconds
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+
+
+def imports() -> dict:
+    """What `python -X importtime app.py --help` spends, in seconds: in all, and for the packages that take most.
+
+    `itself` is what the package's own modules take; `with_what_it_imports` is from the beginning of its first import
+    to its end.
+    """
+    command = [sys.executable, "-X", "importtime", str(ROOT / "app.py"), "--help"]
+    said = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+    itself, whole = Counter(), Counter()
+    for line in said.stderr.splitlines():
+        found = re.fullmatch(r"import time:\s+(\d+) \|\s+(\d+) \|\s+(\S+)", line)
+        if found:
+            package = found[3].partition(".")[0]
+            itself[package] += int(found[1]) / 1e6
+            whole[package] = max(whole[package], int(found[2]) / 1e6)
+    return {
+        "all": round(sum(itself.values()), 3),
+        "packages": {
+            package: {"with_what_it_imports": round(seconds, 3), "itself": round(itself[package], 3)}
+            for package, seconds in whole.most_common(PACKAGES_SHOWN)
+        },
+    }
 
 
 def at_the_server(knee: bytes, times: int) -> list[float]:
@@ -80,30 +87,43 @@ def at_the_server(knee: bytes, times: int) -> list[float]:
     return seconds[3:]
 
 
+@exit_2_on_bad_input
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--starts", type=int, default=3, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=40, help="grades to measure (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "demo" / "demo.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         knee = Path(folder, "knee.png")
         Image.fromarray(phantom.draw(2, seed=1)).save(knee)
         starts = [started(knee, args.rounds) for _ in range(args.starts)]
         steady = at_the_server(knee.read_bytes(), args.rounds)
-    result = {
-        "what": f"seconds; medians of {args.starts} starts and of {args.rounds} grades",
-        "seconds": {
-            **{name: round(statistics.median(start[name] for start in starts), 3) for name in starts[0]},
-            "at_the_server_file_to_html": round(statistics.median(steady), 4),
-            "at_the_server_slowest_of_twenty": round(statistics.quantiles(steady, n=20)[-1], 4),
-        },
-        "each_start_to_page": [round(start["start_to_page"], 2) for start in starts],
-        "machine": processor(),
+    seconds = {
+        **{name: round(statistics.median(start[name] for start in starts), 3) for name in starts[0]},
+        "start_to_first_grade": round(
+            statistics.median(start["start_to_page"] + start["page_to_first_grade"] for start in starts), 3
+        ),
+        "at_the_server_file_to_html": round(statistics.median(steady), 4),
+        "at_the_server_slowest_of_twenty": round(statistics.quantiles(steady, n=20)[-1], 4),
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    write_text(RESULT, json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    found = imports()
+    record(
+        args.output,
+        {
+            "what": f"seconds; medians of {args.starts} starts and of {args.rounds} grades",
+            "seconds": seconds,
+            "target_start_to_page": TARGET_SECONDS,
+            "each_start_to_page": [round(start["start_to_page"], 2) for start in starts],
+            "imports": found,
+        },
+    )
+    show("The demo, seconds", [{"what": name.replace("_", " "), "seconds": value} for name, value in seconds.items()])
+    show(
+        f"Imports until the page: {found['all']} s",
+        [{"package": name, **values} for name, values in found["packages"].items()],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

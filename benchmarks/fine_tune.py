@@ -2,16 +2,21 @@
 
     python benchmarks/fine_tune.py
     python benchmarks/fine_tune.py --device cuda --sizes 224 299 384 --batches 32 64 128 256 --compile
+    python benchmarks/fine_tune.py --dataset data/knee-kl            # and how fast its images are read
 
 The ceiling is what the same multiplications take in this machine's own matrix product, measured in the same run; the
-baseline is the plain loop: float32, and memory laid out as torch does by default. Writes
-results/benchmarks/fine_tune.json and a plot of it.
+baseline is the plain loop: float32, and memory laid out as torch does by default. Beside that: what a second process
+brings on this machine's CPU (real processes, gradients averaged by Accelerate), what several GPUs would bring on paper,
+and whether reading the images keeps up. Writes results/benchmarks/fine_tune.json and a plot of it.
 """
 
 import argparse
 import contextlib
 import json
+import os
+import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,21 +24,30 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch
+from accelerate import Accelerator
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
 
 from benchmarks.ceiling import operations, peak, seconds_of
-from koa_hf import xception
+from koa_hf import dataset, xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import NUM_GRADES
 from koa_hf.precision import autocast, choose_precision
+from koa_hf.preprocess import Preprocessing
 from koa_hf.progress import progress_bar
+from train.data import KneeImages
+from train.device import keep_freed_memory
 from train.record import git_commit, processor
+from train.run import limited
 
 SIZES = (128, 160, 192, 224, 299)
+# Bytes a second that one GPU sends while it receives as many, from the makers' data sheets: NVLink of an H100 SXM, 16
+# lanes of PCI Express 4, 10-gigabit Ethernet.
+LINKS = {"NVLink": 450e9, "PCIe 4 x16": 32e9, "10 Gbit/s Ethernet": 1.25e9}
+SCALING = {"size": 128, "batch": 8}  # pixels, and images a process
 
 
 def step_seconds(
@@ -57,6 +71,97 @@ def step_seconds(
     return seconds_of(step, device, rounds)
 
 
+def one_of_several(rounds: int) -> None:
+    """What each of the processes that `processes` starts does: prints the median seconds of a step."""
+    keep_freed_memory()
+    torch.set_num_threads(int(os.environ["THREADS"]))
+    accelerator = Accelerator(cpu=True)
+    model = xception.build(pretrained=False).to(memory_format=torch.channels_last).train()
+    model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True))
+    images = torch.randn(SCALING["batch"], 3, SCALING["size"], SCALING["size"])
+    images, grades = images.contiguous(memory_format=torch.channels_last), torch.arange(len(images)) % NUM_GRADES
+
+    def step() -> None:
+        optimizer.zero_grad()
+        accelerator.backward(functional.cross_entropy(model(images), grades))
+        optimizer.step()
+
+    seconds = seconds_of(step, accelerator.device, rounds)
+    accelerator.print(json.dumps({"processes": accelerator.num_processes, "seconds": seconds}))
+    accelerator.end_training()
+
+
+def processes(rounds: int) -> dict:
+    """Images a second of one process on one core, of two on a core each, and of one on two cores."""
+    found = {}
+    for name, count, threads in (
+        ("one process, one core", 1, 1),
+        ("two processes, a core each", 2, 1),
+        ("one process, two cores", 1, 2),
+    ):
+        launched = subprocess.run(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)),
+                *(__file__, "--one-of-several", "--rounds", str(rounds)),
+            ],
+            env={**os.environ, "THREADS": str(threads), "OMP_NUM_THREADS": str(threads)},
+            capture_output=True,
+            text=True,
+        )
+        if launched.returncode:
+            raise KoaError(f"{name}: {launched.stderr.strip().splitlines()[-1]}")
+        said = json.loads(launched.stdout.strip().splitlines()[-1])
+        if said["processes"] != count:
+            raise KoaError(f"{name}: {said['processes']} took part.")
+        found[name] = count * SCALING["batch"] / said["seconds"]
+    one, two, whole = found.values()
+    return {
+        "what": f"fp32, {SCALING['size']} px, {SCALING['batch']} images a process and step",
+        "images_a_second": {name: round(value, 2) for name, value in found.items()},
+        "efficiency_of_two_processes": round(two / (2 * one), 3),
+        "efficiency_of_two_threads": round(whole / (2 * one), 3),
+    }
+
+
+def on_paper(step: float, batch: int, way: str) -> dict:
+    """Efficiency of N GPUs that do the measured step each and then average their gradients in a ring.
+
+    A ring all-reduce of G bytes over N GPUs has each send 2 (N - 1) / N G bytes (Patarasuk and Yuan 2009,
+    doi 10.1016/j.jpdc.2008.09.002). DDP does that while the backward pass goes on; here it is counted as if nothing
+    overlapped, so what is given is the least.
+    """
+    gradients = sum(p.numel() * p.element_size() for p in xception.build(pretrained=False).parameters())
+    found = {}
+    for link, speed in LINKS.items():
+        waits = {n: 2 * (n - 1) / n * gradients / speed for n in (2, 4, 8)}
+        found[link] = {n: round(step / (step + wait), 4) for n, wait in waits.items()}
+    return {
+        "formula": "efficiency = step / (step + 2 (N - 1) / N * gradient bytes / bytes a second of the link)",
+        "gradient_megabytes": round(gradients / 1e6, 1),
+        "step": {"way": way, "batch": batch, "milliseconds": round(step * 1000, 1)},
+        "link_gigabytes_a_second": {name: speed / 1e9 for name, speed in LINKS.items()},
+        "efficiency_by_link_and_gpus": found,
+    }
+
+
+def reading(folder: str, size: int, trained: float) -> dict:
+    """Images a second that one process reads, decodes and resizes, and how many such processes training needs."""
+    images = KneeImages(limited(dataset.load(folder)["train"], 128), Preprocessing(size))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    for row in range(len(images)):
+        images[row]
+    rate = len(images) / (time.perf_counter() - began)
+    torch.set_num_threads(threads)
+    return {
+        "size": size,
+        "images_a_second_read_by_one_process": round(rate, 1),
+        "images_a_second_trained": round(trained, 1),
+        "reading_processes_needed": round(trained / rate, 3),
+    }
+
+
 def plot(rows: list[dict], path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -78,9 +183,14 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="pixels")
     parser.add_argument("--batches", type=int, nargs="+", default=[32], help="images a step")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
+    parser.add_argument("--dataset", help="a built data set, to measure how fast its images are read")
+    parser.add_argument("--one-of-several", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=3, help="steps measured (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmarks" / "fine_tune.json")
     args = parser.parse_args()
+    if args.one_of_several:
+        return one_of_several(args.rounds)
+    keep_freed_memory()
     if args.device == "cuda" and not torch.cuda.is_available():
         raise KoaError("there is no GPU here; give --device cpu.")
     device = torch.device(args.device)
@@ -116,9 +226,15 @@ def main() -> None:
     }
     for row in rows:
         row["times_the_baseline"] = round(baseline[row["size"], row["batch"]] / row["milliseconds_an_image"], 2)
+    largest = max((row for row in rows if row["way"] == list(ways)[1]), key=lambda row: (row["size"], row["batch"]))
+    step = largest["milliseconds_an_image"] * largest["batch"] / 1000
+    trained = 1000 / largest["milliseconds_an_image"]
     result = {
         "what": "ms an image: forward, backward, AdamW step; images on the device already; medians",
         "rows": rows,
+        "cpu_processes": processes(args.rounds),
+        "gpus_on_paper": on_paper(step, largest["batch"], f"{largest['way']}, {largest['size']} px"),
+        **({"reading": reading(args.dataset, largest["size"], trained)} if args.dataset else {}),
         "matrix_product_gflops": {precision: round(value / 1e9) for precision, value in peaks.items()},
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "packages": {name: version(name) for name in ("torch", "timm")},

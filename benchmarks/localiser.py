@@ -27,7 +27,7 @@ import numpy as np
 from safetensors import safe_open
 
 from koa_hf import Grader, dataset, localiser, phantom
-from koa_hf.errors import exit_2_on_bad_input
+from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import NUM_GRADES
 from koa_hf.progress import progress_bar
@@ -196,9 +196,10 @@ def graded(grader: Grader, pair: Pair, kind: str, number: int) -> Iterator[dict]
     xray = Radiograph(composite.pixels, "film")
     partners = matched(localiser.find(xray), composite.boxes)
     for i, box, knee in zip(shown, composite.boxes, partners, strict=True):
-        wanted = [Radiograph(pair[i].pixels, "crop"), localiser.cut(xray, box), xray]
-        wanted += [xray if knee.whole else localiser.cut(xray, knee.box)] if knee else []
-        crop, true, film_itself, *found = grader.grade_batch(wanted)
+        views = [[Radiograph(pair[i].pixels, "crop")], localiser.cuts(xray, box), [xray]]
+        views += [[xray] if knee.whole else localiser.cuts(xray, knee.box)] if knee else []
+        firsts, others = [first for first, *_ in views], [rest for _, *rest in views]
+        crop, true, film_itself, *found = grader.grade_batch(firsts, others)
         yield {
             "kind": kind,
             "scale": (box[2] - box[0]) / RELEASE,
@@ -265,6 +266,14 @@ def tables(report: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write(report: dict, folder: Path) -> None:
+    """localiser.json and tables.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "localiser.json", json.dumps(report, indent=2) + "\n")
+    write_text(folder / "tables.md", tables(report))
+    print(tables(report))
+
+
 def _side_and_time(row: dict) -> str:
     """Two cells of a table."""
     sides = " / ".join(f"{row[name]:.1%}" for name in ("side_right", "side_wrong", "side_not_told"))
@@ -301,11 +310,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", help="whose grades are to be kept; by default the bundled model")
     parser.add_argument("--films", type=int, default=200, help="of each kind (default: %(default)s)")
     parser.add_argument("--knees", type=int, default=1000, help="to grade, 0 for none (default: all of the split)")
+    parser.add_argument("--only-grades", action="store_true", help="measure the grades kept; leave the rest as it is")
     parser.add_argument("--images-per-kind", type=int, default=40, help="of other pictures (default: %(default)s)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "localiser")
     args = parser.parse_args(argv)
 
     pairs = pairs_of(dataset.load(args.dataset), "validation", args.dataset)
+    if args.only_grades:
+        earlier = args.output_dir / "localiser.json"
+        if not earlier.is_file():
+            raise KoaError(f"there is no {earlier} to put the grades into; leave out --only-grades.")
+        kept, model = grades(Grader.from_pretrained(args.model), pairs, args.knees)
+        new = {"grades": kept, "model": model, "grades_git_commit": git_commit()}
+        write(json.loads(earlier.read_text()) | new, args.output_dir)
+        return
     with safe_open(localiser.WEIGHTS_FILE, "numpy") as opened:
         fitted_on = json.loads(opened.metadata()["fitted_on"])
     found, errors = finds(pairs, args.films)
@@ -323,11 +341,8 @@ def main(argv: list[str] | None = None) -> None:
         "processor": processor(),
         "git_commit": git_commit(),
     }
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    write_text(args.output_dir / "localiser.json", json.dumps(report, indent=2) + "\n")
-    write_text(args.output_dir / "tables.md", tables(report))
+    write(report, args.output_dir)
     picture(errors, args.output_dir / "localiser.png")
-    print(tables(report))
 
 
 if __name__ == "__main__":

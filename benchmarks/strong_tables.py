@@ -93,6 +93,7 @@ def runs() -> str:
 def render() -> str:
     metrics, found = read("strong/metrics.json"), read("strong/calibration.json")
     audit, half = read("strong/audit.json"), read("strong/float16.json")
+    small = read("strong/resolution.json")
     calibration, sets, familiarity = found["calibration"], found["sets"], found["familiarity"]
     figures = table_rows(metrics["figures"], metrics["intervals_95_by_patient"])
     read_outs = [
@@ -133,6 +134,21 @@ def render() -> str:
         f"reader's grade in {sets['coverage']:.1%} of held-out knees ("
         + ", ".join(f"KL {grade} {value:.0%}" for grade, value in enumerate(sets["coverage_by_grade"]))
         + f"), {sets['mean_size']:.2f} grades on average.",
+        f"**Small knees.** Knees reduced to fewer pixels than the release's crops, as on whole films: the share that "
+        f"keeps the grade it has in full, on held-out ones of {small['patients']} patients.",
+        table(
+            ["width, px", "as the network says", "by the rule for small knees", "expected grade moved", "by the rule"],
+            [
+                [
+                    str(row["width"]),
+                    f"{row['before']['grade_kept']:.1%}",
+                    f"{row['held_out']['grade_kept']:.1%}",
+                    f"{row['before']['expected_grade_moved']:+.2f}",
+                    f"{row['held_out']['expected_grade_moved']:+.2f}",
+                ]
+                for row in small["widths"]
+            ],
+        ),
         f"**Familiarity.** {familiarity['chosen']['method']}, chosen among {len(familiarity['tried'])} ways by the "
         f"share of the images below that it catches (last column: the choice made without that kind). "
         f"{familiarity['called_unfamiliar_held_out']:.1%} of held-out knees are called unfamiliar. Highest mean AUROC "

@@ -19,7 +19,7 @@ from datasets.table import InMemoryTable
 
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES
-from koa_hf.release import AUTO_TEST, SPLIT_FOLDERS, Knee, Release, decode
+from koa_hf.release import AUTO_TEST, SPLIT_FOLDERS, Knee, Release, decode, knee_of
 
 FEATURES = datasets.Features(
     {
@@ -61,21 +61,26 @@ def write_split(release: Release, knees: list[Knee], out: Path, advance: Callabl
     num_bytes = 0
     for shard in range(shards):
         part = knees[shard * len(knees) // shards : (shard + 1) * len(knees) // shards]
-        images = []
-        for knee in part:
-            data = release.read(knee.member)
-            decode(data, knee.member)
-            images.append({"bytes": data, "path": knee.file_name})
-            advance()
-        # Not Dataset.from_dict: its encoder drops the bytes where the working directory has a file of that name.
-        columns = {"image": images}
-        columns |= {name: [getattr(knee, name) for knee in part] for name in FEATURES if name != "image"}
-        table = pa.table(columns, schema=FEATURES.arrow_schema)
-        with _no_progress_bars():
-            path = folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet"
-            datasets.Dataset(InMemoryTable(table)).to_parquet(path)
-        num_bytes += table.nbytes
+        num_bytes += _write_shard(release, part, folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet", advance)
+        pa.default_memory_pool().release_unused()
     return datasets.SplitInfo(name=split, num_bytes=num_bytes, num_examples=len(knees))
+
+
+def _write_shard(release: Release, knees: list[Knee], path: Path, advance: Callable[[], None]) -> int:
+    """Write one file, and say how many bytes its rows take in memory, of which none stay there."""
+    images = []
+    for knee in knees:
+        data = release.read(knee.member)
+        decode(data, knee.member)
+        images.append({"bytes": data, "path": knee.file_name})
+        advance()
+    # Not Dataset.from_dict: its encoder drops the bytes where the working directory has a file of that name.
+    columns = {"image": images}
+    columns |= {name: [getattr(knee, name) for knee in knees] for name in FEATURES if name != "image"}
+    table = pa.table(columns, schema=FEATURES.arrow_schema)
+    with _no_progress_bars():
+        datasets.Dataset(InMemoryTable(table)).to_parquet(path)
+    return table.nbytes
 
 
 def images_of(folder: Path) -> Iterator[tuple[Knee, Callable[[], bytes]]]:
@@ -85,7 +90,7 @@ def images_of(folder: Path) -> Iterator[tuple[Knee, Callable[[], bytes]]]:
             for batch in parquet.iter_batches(batch_size=64, columns=list(FEATURES)):
                 for row in batch.to_pylist():
                     image = row.pop("image")
-                    knee = Knee(split=split, member=f"{split}/{row['file_name']}", **row)
+                    knee = knee_of(split=split, member=f"{split}/{row['file_name']}", **row)
                     yield knee, functools.partial(bytes, image["bytes"] or b"")
 
 

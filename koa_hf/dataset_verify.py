@@ -21,6 +21,7 @@ from koa_hf.progress import progress_bar
 from koa_hf.release import (
     EDITIONS,
     RELEASED_COUNTS,
+    Knee,
     Release,
     count_grades,
     count_patients,
@@ -67,7 +68,8 @@ def verify(source: str | Path, progress: bool = False) -> Report:
             total = len(listed)
             images = ((knee, functools.partial(release.read, knee.member)) for knee in listed)
         advance = stack.enter_context(progress_bar("checking", total, progress))
-        knees, formats, negatives, same = [], Counter(), defaultdict(list), defaultdict(list)
+        knees, formats, negatives = [], Counter(), defaultdict(list)
+        first_with, others_with = {}, defaultdict(list)  # the same pixels; few lists, as they would fill the memory
         for knee, read in images:
             knees.append(knee)
             try:
@@ -79,7 +81,8 @@ def verify(source: str | Path, progress: bool = False) -> Report:
                 if is_negative(xray.pixels):
                     negatives[knee.split].append(knee.file_name)
                 pixels = hashlib.blake2b(repr(xray.pixels.shape).encode() + xray.pixels.tobytes(), digest_size=16)
-                same[pixels.digest()].append(f"{knee.split}/{knee.file_name}")
+                if (first := first_with.setdefault(pixels.digest(), knee)) is not knee:
+                    others_with[first].append(knee)
             advance()
     if built:
         problems += patient_problems(knees)
@@ -91,7 +94,7 @@ def verify(source: str | Path, progress: bool = False) -> Report:
         patients=count_patients(knees),
         formats=dict(formats.most_common()),
         negatives=dict(negatives),
-        duplicates=sorted(names for names in same.values() if len(names) > 1),
+        duplicates=sorted([_name(first), *map(_name, others)] for first, others in others_with.items()),
         problems=problems,
     )
     report.problems += [f"{' and '.join(names)} have the same pixels; keep one." for names in report.duplicates]
@@ -135,6 +138,10 @@ def write_report(report: Report, path: Path) -> None:
         write_text(path, text)
     except OSError as error:
         raise KoaError(f"{path} can't be written: {error.strerror}.") from error
+
+
+def _name(knee: Knee) -> str:
+    return f"{knee.split}/{knee.file_name}"
 
 
 def _notes(report: Report) -> list[str]:

@@ -18,10 +18,9 @@ import torch
 from torch import nn
 
 from koa_hf import xception
+from koa_hf.engine_names import ENGINES
 from koa_hf.errors import KoaError
 from koa_hf.precision import autocast
-
-ENGINES = ("auto", "torch", "openvino")
 
 SMALLEST = 71  # pixels, the least that Xception's pooling takes
 _OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}

@@ -103,12 +103,14 @@ def examine(
             raise KoaError(f"there are {len(found)} boxes; a film has at most {MOST_KNEES} knees, so remove some.")
         cuts.append(tuple(sorted(found, key=lambda knee: knee.box[0] + knee.box[2])))
         wholes.append(whole)
-    xrays = [
-        xray
+    # For each knee its cut and the others that are graded with it; for a film without one, the film.
+    views = [
+        view
         for film, found in zip(films, cuts, strict=True)
-        for xray in map(_told_if_small, [_cut(film.xray, knee) for knee in found] or [film.xray])
+        for view in [_cuts(film.xray, k) for k in found] or [[film.xray]]
     ]
-    gradings = iter(zip(xrays, grader.grade_batch(xrays), strict=True))
+    xrays = [_told_if_small(first) for first, *_ in views]
+    gradings = iter(zip(xrays, grader.grade_batch(xrays, [others for _, *others in views]), strict=True))
     examinations = []
     for film, found, whole in zip(films, cuts, wholes, strict=True):
         reports = []
@@ -130,11 +132,12 @@ def _told_if_small(xray: Radiograph) -> Radiograph:
     return dataclasses.replace(xray, notes=(*xray.notes, note))
 
 
-def _cut(film: Radiograph, knee: Knee) -> Radiograph:
+def _cuts(film: Radiograph, knee: Knee) -> list[Radiograph]:
     left, top, right, bottom = knee.box
     height, width = film.pixels.shape
     if min(right, width) - max(left, 0) < 1 or min(bottom, height) - max(top, 0) < 1:
         raise KoaError("a box lies beside the film; move it onto a knee.")
     if max(right - left, bottom - top) > 2 * max(height, width):
         raise KoaError("a box is more than twice as large as the film; make it smaller.")
-    return dataclasses.replace(localiser.cut(film, knee.box), side=knee.side or film.side)
+    side = knee.side or film.side
+    return [dataclasses.replace(cut, side=side) for cut in localiser.cuts(film, knee.box)]

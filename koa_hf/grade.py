@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from koa_hf import radiograph
-from koa_hf.engines import ENGINES
+from koa_hf.engine_names import ENGINES
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.examination import examine, read
 from koa_hf.grader import Grader, percent

@@ -9,35 +9,32 @@
 A folder and a Hub repository hold the same files, and everything here takes either.
 """
 
+from __future__ import annotations
+
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
-from koa_hf import calibration, engines, heatmap, radiograph, xception
-from koa_hf.checksums import is_damaged, sha256
+from koa_hf import calibration, heatmap, model_folder, radiograph
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
-from koa_hf.precision import PRECISIONS, choose_precision
-from koa_hf.preprocess import Preprocessing
+from koa_hf.model_folder import BUNDLED_MODEL as BUNDLED_MODEL
+from koa_hf.model_folder import ModelFolder
 from koa_hf.radiograph import ImageSource, Radiograph
-from koa_hf.rules import Rules
 
-BUNDLED_MODEL = "models/koa-xception"
-"""The model that comes with the project, relative to the repository."""
+# Torch and timm take seconds to import. Whoever only shows gradings, or serves a page before it grades, does without:
+# here they are imported by the methods that compute.
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
-MODEL_NAME_FILE = "KOA_MODEL"
-"""A file beside app.py that names the model to use, in a copy of the demo made by `koa_hf.hub push-space`."""
-
-RETRY_SECONDS = (1, 3)  # somebody waits for a page or a prompt
-_HUB_FILES = ("*.json", "*.safetensors", "*.yaml", "README.md")
+    from koa_hf.preprocess import Preprocessing
+    from koa_hf.rules import Rules
 
 
 @dataclass(frozen=True)
@@ -167,6 +164,12 @@ class Grader:
         precision: str = "fp32",
         engine: str = "torch",
     ):
+        import torch
+
+        from koa_hf import engines
+        from koa_hf.precision import PRECISIONS, choose_precision
+        from koa_hf.rules import Rules
+
         self.device = _device(device)
         if precision not in PRECISIONS:
             raise KoaError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
@@ -193,12 +196,12 @@ class Grader:
         precision: str = "fp32",
         plain: bool = False,
         engine: str = "auto",
-    ) -> "Grader":
+    ) -> Grader:
         """Load a model folder or a Hub repository in the same layout.
 
         Args:
             model: a folder, or a Hub id such as `user/koa-xception`, also with a revision, `user/koa-xception@v1.0`; a
-                folder of that name wins. By default `default_model()`, the bundled one.
+                folder of that name wins. By default `model_folder.default_model()`, the bundled one.
             revision: branch, tag or commit on the Hub.
             device: `cpu`, `cuda`, ...; by default a GPU where there is one.
             precision: one of `koa_hf.precision.PRECISIONS`. `fp32` agrees with timm and transformers; `bf16` is about
@@ -210,22 +213,29 @@ class Grader:
         Raises:
             KoaError: no such model, not one of ours, damaged, or the Hub can't be reached or says no.
         """
-        model = default_model() if model is None else model
-        is_local = Path(model).is_dir()
-        if is_local and revision is not None:
-            raise KoaError(f"{model} is a local folder, and revisions exist on the Hub only; leave revision out.")
-        if not is_local and revision is None:
-            model, _, revision = str(model).partition("@")
-        folder = Path(model) if is_local else _download(str(model), revision or None)
-        network, preprocessing = xception.load(folder)
+        return cls.load(model_folder.find(model, revision), device, precision, plain, engine)
+
+    @classmethod
+    def load(
+        cls,
+        found: ModelFolder,
+        device: str | torch.device | None = None,
+        precision: str = "fp32",
+        plain: bool = False,
+        engine: str = "auto",
+    ) -> Grader:
+        """As `from_pretrained`, of a model that was found already."""
+        from koa_hf import xception
+        from koa_hf.rules import Rules
+
+        network, preprocessing = xception.load(found.folder)
         return cls(
             network,
             preprocessing,
-            Rules() if plain else Rules.load(folder),
-            model_id=str(model),
-            # The Hub's cache names a snapshot's folder by its commit.
-            revision=sha256(folder / xception.WEIGHTS_FILE)[:12] if is_local else folder.name,
-            note=_note(folder),
+            Rules() if plain else Rules.load(found.folder),
+            model_id=found.model_id,
+            revision=found.revision,
+            note=found.note,
             device=device,
             precision=precision,
             engine=engine,
@@ -240,23 +250,38 @@ class Grader:
         start = time.perf_counter()
         return self._grade([radiograph.read(source, name)], start)[0]
 
-    def grade_batch(self, sources: Iterable[ImageSource]) -> list[Grading]:
+    def grade_batch(
+        self, sources: Iterable[ImageSource], again: Sequence[Sequence[ImageSource]] | None = None
+    ) -> list[Grading]:
         """Grade several X-rays in one forward pass; the results are in the order of `sources`.
+
+        Args:
+            again: for each X-ray other cuts of the same knee, which may be none: its logits are the mean over all of
+                them. Heat map and familiarity are those of the X-ray itself.
 
         Raises:
             KoaError: one of them can't be read; the message names it.
         """
         start = time.perf_counter()
-        return self._grade([radiograph.read(source) for source in sources], start)
+        others = [[radiograph.read(source) for source in cuts] for cuts in again or ()]
+        return self._grade([radiograph.read(source) for source in sources], start, others)
 
-    def _grade(self, radiographs: Sequence[Radiograph], start: float) -> list[Grading]:
+    def _grade(
+        self, radiographs: Sequence[Radiograph], start: float, again: Sequence[Sequence[Radiograph]] = ()
+    ) -> list[Grading]:
+        import torch
+
         if not radiographs:
             return []
-        righted = [self.rules.righted(one) for one in radiographs]
+        knees, rules = len(radiographs), self.rules
+        cuts = [*radiographs, *(cut for others in again for cut in others)]
+        # Which knee each cut shows.
+        of = np.array([*range(knees), *(i for i, others in enumerate(again) for _ in others)])
+        righted = [rules.righted(cut) for cut in cuts]
         output = self.forward(torch.stack([self.preprocessing(one) for one, _ in righted]))
-        rules = self.rules
+        logits = rules.at_width(output.logits.cpu().numpy(), [min(cut.pixels.shape) for cut in cuts])
         # In float64, so that five probabilities sum to 1 in any arithmetic.
-        probabilities = rules.probabilities(output.logits.cpu().numpy())
+        probabilities = rules.probabilities(np.stack([logits[of == i].mean(0) for i in range(knees)]))
         grades = rules.grades(probabilities)
         ranges = calibration.grade_sets(probabilities, grades, rules.sets.level).tolist() if rules.sets else None
         distances = None if output.unfamiliarity is None else output.unfamiliarity.tolist()
@@ -283,47 +308,31 @@ class Grader:
             for i, one in enumerate(radiographs)
         ]
 
-    @torch.inference_mode()
     def forward(self, images: torch.Tensor) -> Output:
         """One pass through the network, or two where the rules average with the mirror image.
 
         Args:
             images: float32 (batch, 3, size, size), values -1 to 1, as `preprocess` makes them.
         """
-        images = images.to(self.device)
-        both = torch.cat([images, images.flip(-1)]) if self.rules.flip_average else images
-        features, inner = self._compute(both)
-        # The head stays in float32: it costs nothing there, and the maps then add up to exactly these logits.
-        logits = self.model.forward_head(features)
-        maps = heatmap.class_activation_map(features, self.model.fc)
-        if self.rules.flip_average:
-            logits = logits.unflatten(0, (2, -1)).mean(0)
-            maps = (maps[: len(images)] + maps[len(images) :].flip(-1)) / 2
-        distances = self._unfamiliarity(inner[: len(images)]) if self._unfamiliarity else None
-        return Output(logits, maps, distances)
+        import torch
 
-
-def default_model() -> str:
-    """The model to use when none is named.
-
-    The environment variable KOA_MODEL, else what the file KOA_MODEL of a Space says, else the bundled model.
-
-    Raises:
-        KoaError: there is none, as where only the package was installed.
-    """
-    if named := os.environ.get("KOA_MODEL"):
-        return named
-    repository = Path(__file__).resolve().parent.parent
-    if (repository / MODEL_NAME_FILE).is_file():
-        return (repository / MODEL_NAME_FILE).read_text().strip()
-    bundled = repository / BUNDLED_MODEL
-    if not (bundled / xception.CONFIG_FILE).is_file():
-        raise KoaError("there is no bundled model here; give a model folder or a Hub id.")
-    # As short as it can be said from here; it is shown to people.
-    return BUNDLED_MODEL if Path(BUNDLED_MODEL).resolve() == bundled else str(bundled)
+        with torch.inference_mode():
+            images = images.to(self.device)
+            both = torch.cat([images, images.flip(-1)]) if self.rules.flip_average else images
+            features, inner = self._compute(both)
+            # The head stays in float32: it costs nothing there, and the maps then add up to exactly these logits.
+            logits = self.model.forward_head(features)
+            maps = heatmap.class_activation_map(features, self.model.fc)
+            if self.rules.flip_average:
+                logits = logits.unflatten(0, (2, -1)).mean(0)
+                maps = (maps[: len(images)] + maps[len(images) :].flip(-1)) / 2
+            distances = self._unfamiliarity(inner[: len(images)]) if self._unfamiliarity else None
+            return Output(logits, maps, distances)
 
 
 def _device(device: str | torch.device | None) -> torch.device:
+    import torch
+
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -332,65 +341,3 @@ def _device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise KoaError(f"there is no device {str(device)!r} here; leave device out, or give cpu.") from error
     return device
-
-
-def _note(folder: Path) -> str:
-    # `xception.load` has read this file before, so it is JSON.
-    note = json.loads((folder / xception.CONFIG_FILE).read_text()).get("koa_note", "")
-    return note if isinstance(note, str) else ""
-
-
-def _download(model_id: str, revision: str | None) -> Path:
-    # Imported here because a local folder shouldn't pay for it, nor need it.
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    from koa_hf.retry import retried
-
-    try:
-        huggingface_hub.utils.validate_repo_id(model_id)
-    except errors.HFValidationError as error:
-        raise KoaError(f"{model_id} is neither a folder that exists nor a Hub id like user/model.") from error
-
-    def fetch(**options) -> Path:
-        files = list(_HUB_FILES)
-        options |= {"revision": revision, "allow_patterns": files}
-        return Path(retried(lambda: huggingface_hub.snapshot_download(model_id, **options), RETRY_SECONDS))
-
-    try:
-        folder = fetch()
-        if any(map(is_damaged, folder.iterdir())):  # the cache compares sizes only
-            folder = fetch(force_download=True)
-    except errors.GatedRepoError as error:
-        raise KoaError(
-            f"{model_id} is gated on the Hub: ask for access on its page, then run `hf auth login`."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise KoaError(
-            f"{model_id} has no revision {revision!r} on the Hub; check the branch, tag or commit."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise KoaError(
-            f"{model_id} is neither a folder here nor a model on the Hub that you may see; check the name, "
-            "or run `hf auth login` if it is private."
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        raise KoaError(
-            f"{model_id} is not a folder here, and the Hub can't be reached, or fails, to download it; "
-            "check the name, connect to the internet, or give a local folder."
-        ) from error
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        if status in (401, 403):
-            raise KoaError(f"the Hub refuses access to {model_id} (HTTP {status}); run `hf auth login`.") from error
-        raise KoaError(f"the Hub failed to deliver {model_id} (HTTP {status}); try again later.") from error
-    except Exception as error:  # a full disk, a proxy, a connection lost midway: the HTTP client has its own errors
-        raise KoaError(f"{model_id} can't be downloaded ({error}); try again, or give a local folder.") from error
-    for file in (xception.CONFIG_FILE, xception.WEIGHTS_FILE):
-        if not (folder / file).is_file():
-            raise KoaError(f"{model_id} on the Hub is not a model that can be used here: it has no {file}.")
-        if is_damaged(folder / file):
-            raise KoaError(
-                f"{file} of {model_id} differs from what the Hub holds, in spite of a second download; try again later."
-            )
-    return folder

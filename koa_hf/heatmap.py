@@ -5,11 +5,17 @@ function of each of its cells. That function's value in a cell is what the cell 
 backward pass. (For such a head Grad-CAM gives the same map up to scale; a test compares.)
 """
 
-import matplotlib
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from PIL import Image
-from torch import nn
+
+# The page shows maps without computing any: it needs no torch to be imported, and matplotlib only with the first map.
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 # Perceptually uniform, and rising in lightness all the way, so it also reads without colour vision.
 COLOUR_MAP = "inferno"
@@ -25,6 +31,8 @@ def class_activation_map(features: torch.Tensor, fc: nn.Linear) -> torch.Tensor:
     Returns:
         float32 (batch, 5, height, width); its mean over height and width, plus `fc.bias`, is the logit.
     """
+    import torch
+
     return torch.einsum("bchw,gc->bghw", features.float(), fc.weight.float())
 
 
@@ -53,6 +61,8 @@ def colour(evidence: np.ndarray) -> np.ndarray:
 
     The less evidence, the more transparent, so that the X-ray stays as it is where nothing was seen.
     """
+    import matplotlib
+
     # The colour map's lowest fifth is black, which on bone would look like a shadow in the X-ray.
     rgba = matplotlib.colormaps[COLOUR_MAP](0.2 + 0.8 * evidence)
     rgba[..., 3] = evidence

@@ -4,7 +4,6 @@ The orientation is unsigned, so a photographic negative has the same features as
 """
 
 import numpy as np
-from scipy import ndimage
 
 BINS = 9
 """Orientations, 20 degrees each."""
@@ -24,6 +23,8 @@ def hog(grey: np.ndarray, cell: int) -> np.ndarray:
         float32 (images, height // cell, width // cell, `BINS`): each cell's gradients by orientation, every gradient
         shared between the two nearest, divided by the length of that of the 3 x 3 cells around; values 0 to 0.5.
     """
+    from scipy import ndimage  # here, because a demo should not wait for it to start
+
     images, rows, columns = len(grey), grey.shape[1] // cell, grey.shape[2] // cell
     grey = grey[:, : rows * cell, : columns * cell]
     across, down = np.zeros_like(grey), np.zeros_like(grey)

@@ -130,8 +130,8 @@ def of_model(folder: Path, repo_id: str, dataset_id: str | None = None) -> Conte
 def of_space(repo_id: str, model: str, model_revision: str | None = None) -> Contents:
     """The demo as a Space: app.py and koa_hf/ as they are here, and what says which model it serves.
 
-    The file KOA_MODEL names the model (see `koa_hf.grader.default_model`), so the folder runs as it stands, on the Hub
-    or anywhere else: `pip install -r requirements.txt && python app.py`.
+    The file KOA_MODEL names the model (see `koa_hf.model_folder.default_model`), so the folder runs as it stands, on
+    the Hub or anywhere else: `pip install -r requirements.txt && python app.py`.
 
     Args:
         model: Hub id of the model to serve.

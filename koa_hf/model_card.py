@@ -19,6 +19,7 @@ from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
 from koa_hf.metrics import table_rows
+from koa_hf.resolution import FULL_WIDTH
 from koa_hf.rules import Rules
 
 BASE_MODEL = "timm/legacy_xception.tf_in1k"
@@ -137,6 +138,7 @@ RULES = """
 |---|---|
 | photographic negatives | {negatives} |
 | mirror image | {flip} |
+| small knees | {small} |
 | probabilities | softmax of the logits over a temperature of {temperature:.3f} |
 | grade | {read_out} |
 | grade set | a range of grades that holds the reader's in {coverage:.0%} of knees |
@@ -254,11 +256,18 @@ def _read_out(rules: Rules) -> str:
     return "the expected grade, cut at " + ", ".join(f"{value:.2f}" for value in rules.thresholds)
 
 
+def _small_knees(rules: Rules) -> str:
+    if rules.small_knees is None:
+        return "taken as they are"
+    return f"under {FULL_WIDTH} pixels, five numbers by width are added to the logits: lost detail looks like damage"
+
+
 def _rules(rules: Rules) -> str:
     held_out, familiarity = rules.held_out, rules.familiarity
     return RULES.format(
         negatives="recognised and inverted before grading" if rules.right_negatives else "taken as they are",
         flip="logits are averaged with its" if rules.flip_average else "not used",
+        small=_small_knees(rules),
         temperature=rules.temperature,
         read_out=_read_out(rules),
         coverage=rules.sets.coverage,

@@ -11,6 +11,7 @@ import io
 import itertools
 import os
 import re
+import sys
 import zipfile
 import zlib
 from collections import Counter, defaultdict
@@ -54,9 +55,12 @@ _SEARCH_DEPTH = 3  # how deep the release may lie in a folder or zip, e.g. KneeX
 _LITTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Knee:
-    """One image of the release. `member` is its path within the source, for messages and for reading it."""
+    """One image of the release. `member` is its path within the source, for messages and for reading it.
+
+    Made by `knee_of`, it takes little memory: what many knees say alike is kept once.
+    """
 
     split: str
     label: int
@@ -64,6 +68,11 @@ class Knee:
     side: str
     file_name: str
     member: str
+
+
+def knee_of(split: str, label: int, patient_id: str, side: str, file_name: str, member: str) -> Knee:
+    """A knee that shares its strings with others."""
+    return Knee(sys.intern(split), label, sys.intern(patient_id), sys.intern(side), file_name, member)
 
 
 class Release:
@@ -266,7 +275,7 @@ def _knee(member: str) -> Knee:
     if not match:
         example = "9000001_1.png" if folder == AUTO_TEST else "9000001R.png"
         raise KoaError(f"{member} is not named like an image of the release, such as {example}; rename or remove it.")
-    return Knee(SPLIT_FOLDERS[folder], int(grade), match["patient"], _SIDES[match["side"]], file_name, member)
+    return knee_of(SPLIT_FOLDERS[folder], int(grade), match["patient"], _SIDES[match["side"]], file_name, member)
 
 
 def _some(names: Sequence[str], noun: str) -> str:

@@ -7,6 +7,7 @@ what timm and transformers make of the same folder.
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from koa_hf.errors import KoaError
 from koa_hf.familiarity import Familiarity
 from koa_hf.files import write_text
 from koa_hf.radiograph import Radiograph
+from koa_hf.resolution import SmallKnees
 
 RULES_FILE = "grading.json"
 
@@ -39,6 +41,7 @@ class Rules(BaseModel):
         right_negatives: photographic negatives are inverted before grading.
         temperature: what logits are divided by; None: not calibrated.
         thresholds: where the expected grade passes from one grade to the next; None: the most probable grade counts.
+        small_knees: what is added to the logits of knees with few pixels; None: nothing.
         sets, familiarity: None where the model has none.
         fitted_on: split, images and fingerprint of the data set, and the like; for people, not used.
         held_out: what the rules were worth on patients that they weren't fitted to; for people, not used.
@@ -51,6 +54,7 @@ class Rules(BaseModel):
     right_negatives: bool = False
     temperature: float | None = Field(None, gt=0)
     thresholds: tuple[float, float, float, float] | None = None
+    small_knees: SmallKnees | None = None
     sets: GradeSets | None = None
     familiarity: Familiarity | None = None
     fitted_on: dict = {}
@@ -61,6 +65,14 @@ class Rules(BaseModel):
         if self.right_negatives and polarity.is_negative(xray.pixels):
             return dataclasses.replace(xray, pixels=255 - xray.pixels), True
         return xray, False
+
+    def at_width(self, logits: np.ndarray, widths: Sequence[int]) -> np.ndarray:
+        """Logits float (n, 5), with what is added for small knees.
+
+        Args:
+            widths: pixels of each knee as it was read, the shorter side.
+        """
+        return logits if self.small_knees is None else logits + self.small_knees.shift(widths)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Logits float (n, 5) -> probabilities float64 (n, 5), rows summing to 1."""

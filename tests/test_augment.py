@@ -55,3 +55,12 @@ def test_a_quarter_turn_turns_the_image(knees):
     weight = turned[0] / turned[0].sum()
     assert torch.hypot((weight * y).sum(), (weight * x).sum()).item() == pytest.approx(17, abs=0.5)
     assert (weight * x).sum().item() < 16
+
+
+def test_half_of_the_images_lose_resolution_and_keep_their_grey(knees):
+    changed = augment(knees, Augmentation(resolution=0.8), seeded(), slice(0, 8), 8)
+    kept = [torch.equal(after, before) for after, before in zip(changed, knees, strict=True)]
+    assert 0 < sum(kept) < 8
+    for after, before in zip(changed, knees, strict=True):
+        assert after.std() <= before.std()  # noise averages out
+        assert after.mean().item() == pytest.approx(before.mean().item(), abs=0.02)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import Grader, batch, phantom
+from koa_hf import Grader, batch, localiser, phantom
 from koa_hf.batch import Limits
 from koa_hf.errors import KoaError
 from koa_hf.examination import examine, read
@@ -71,15 +71,16 @@ def test_a_box_that_shows_nothing_of_the_film_is_refused(grader, film_png):
         examine(grader, [film], [Knee((-3000, -3000, 3000, 3000), None, 1.0, False)])
 
 
-def test_knees_of_a_film_are_graded_as_their_crops_would_be(grader, film_png):
+def test_a_knee_of_a_film_is_graded_as_its_crops_would_be_in_three_sizes_together(grader, film_png):
     film = read(film_png)
     boxes = [Knee((700, 0, 1100, 400), "left", 1.0, False), Knee((180, 0, 580, 400), "right", 1.0, False)]
     examination = examine(grader, [film], boxes)[0]
     assert [report.box for report in examination.reports] == [boxes[1].box, boxes[0].box]
     for report in examination.reports:
-        left, top, right, bottom = report.box
-        alone = grader.grade(np.ascontiguousarray(film.xray.pixels[top:bottom, left:right]))
-        assert report.grading.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+        alone = grader.grade_batch(localiser.cuts(film.xray, report.box))
+        together = np.exp(np.mean(np.log([one.probabilities for one in alone]), axis=0))  # the mean of the logits
+        assert report.grading.probabilities == pytest.approx(together / together.sum(), abs=1e-5)
+        assert report.grading.heatmap == pytest.approx(alone[0].heatmap, abs=1e-4)
     assert [report.xray.side for report in examination.reports] == ["right", "left"]
     whole = examine(grader, [film], as_it_is=True)[0]
     assert (whole.knees, whole.reports[0].box) == ((), None)

@@ -4,16 +4,19 @@ import csv
 import io
 import json
 import re
+import urllib.request
 import zipfile
 from pathlib import Path
 
 import pydicom
 import pypdf
 import pytest
+from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from skimage import data
 
+from app import AT_ONCE
 from koa_hf import Grader, phantom
 from koa_hf.grades import RESEARCH_USE_NOTICE
 from tests.demo import running_demo
@@ -186,6 +189,28 @@ def test_many_files_fill_a_table_and_a_row_opens_its_x_ray(demo, knee_png, film_
     table.get_by_text("film.png").first.click()
     expect(demo.locator("#koa-knee-1 .side")).to_have_text("Left knee")
     expect(table).to_be_visible()
+
+
+def test_a_visitor_who_has_to_wait_sees_their_place_in_the_queue(demo, demo_url, knee_png, tmp_path):
+    many = tmp_path / "many.zip"
+    with zipfile.ZipFile(many, "w") as opened:
+        for i in range(120):
+            opened.write(knee_png, f"{i}.png")
+    client = Client(demo_url, verbose=False)
+    busy = [client.submit([handle_file(many)], api_name="/grade_many") for _ in range(AT_ONCE + 2)]
+    while waiting(demo_url) < 2:
+        assert not any(job.done() for job in busy)
+        demo.wait_for_timeout(50)
+    upload(demo, knee_png)
+    expect(demo.locator("#koa-upload")).to_contain_text(re.compile(r"queue: \d/3"))
+    expect(demo.locator("h2.grade")).to_be_visible(timeout=120_000)
+    assert all(row["error"] is None for job in busy for row in job.result())
+
+
+def waiting(url: str) -> int:
+    """Requests in the demo's queue that nobody works on yet."""
+    with urllib.request.urlopen(f"{url}gradio_api/queue/status") as answer:
+        return json.loads(answer.read())["queue_size"]
 
 
 @pytest.mark.parametrize(("width", "shown"), [(320, "film"), (390, "knee"), (1280, "knee")])

@@ -9,6 +9,7 @@ from koa_hf.calibration import grade_sets, probabilities_of, read_grades
 from koa_hf.familiarity import Familiarity
 from koa_hf.metrics import expected_calibration_error, quadratic_weighted_kappa
 from train.fitting import cross_fit, fit_set_level, fit_temperature, fit_thresholds
+from train.resolution import fit_shift
 
 
 def knees(n: int, seed: int, sharpness: float = 3.0):
@@ -81,3 +82,10 @@ def test_distance_is_mahalanobis_and_survives_the_file():
     found = again.measure()(torch.from_numpy(features[:20])).numpy()
     np.testing.assert_allclose(found, expected, rtol=0.02)
     np.testing.assert_allclose(again.with_limit(2.0).measure()(torch.from_numpy(features[:20])), found / 2, rtol=1e-5)
+
+
+def test_the_shift_for_small_knees_undoes_what_resolution_added():
+    logits, _ = knees(500, seed=5, sharpness=1.0)
+    added = np.array([-1.5, -0.5, 0.0, 0.5, 1.0])
+    shift = fit_shift(logits + added, probabilities_of(logits))
+    assert shift - shift.mean() == pytest.approx(-added + added.mean(), abs=0.1)

@@ -12,8 +12,9 @@ from PIL import Image
 
 from koa_hf import Grader, phantom, radiograph
 from koa_hf.errors import KoaError
-from koa_hf.grader import Grading, default_model, percent
+from koa_hf.grader import Grading, percent
 from koa_hf.grades import GRADE_NAMES
+from koa_hf.model_folder import default_model
 
 
 @pytest.fixture(scope="module")

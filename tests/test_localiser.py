@@ -98,6 +98,14 @@ def test_nothing_is_found_where_nothing_is(pixels):
     assert find(pixels) == ()
 
 
+def test_a_knee_is_cut_in_three_sizes_about_one_centre():
+    film = Radiograph(np.arange(200 * 200, dtype=np.uint32).reshape(200, 200).astype(np.uint8), "film", side="left")
+    first, *others = localiser.cuts(film, (50, 60, 150, 160))
+    assert np.array_equal(first.pixels, film.pixels[60:160, 50:150])
+    assert [other.pixels.shape for other in others] == [(94, 94), (106, 106)]
+    assert {cut.side for cut in (first, *others)} == {"left"}
+
+
 def test_a_cut_keeps_what_the_film_says_and_goes_on_beyond_its_edge():
     film = Radiograph(np.arange(12, dtype=np.uint8).reshape(3, 4), "film.dcm", "left", "AP", ("A note.",))
     part = localiser.cut(film, (2, 1, 6, 5))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from koa_hf.losses import cross_entropy, focal, soft_ordinal
+from koa_hf.losses import cross_entropy, distillation, focal, soft_ordinal
 
 
 def test_focal_loss_is_keras_categorical_focal_cross_entropy():
@@ -24,3 +24,11 @@ def test_soft_ordinal_loss_punishes_a_near_miss_less_than_a_far_one():
     assert near < far
     logits, labels = torch.randn(8, 5), torch.arange(8) % 5
     assert torch.allclose(soft_ordinal(logits, labels, width=1e-3), cross_entropy(logits, labels))
+
+
+def test_distillation_is_least_where_the_teacher_is_met_and_hard_targets_are_cross_entropy():
+    teacher, other = torch.randn(8, 5), torch.randn(8, 5)
+    assert (distillation(teacher, teacher) <= distillation(other, teacher)).all()
+    labels = torch.arange(8) % 5
+    sure = 100 * torch.nn.functional.one_hot(labels, 5)
+    assert torch.allclose(distillation(other, sure), cross_entropy(other, labels), atol=1e-5)

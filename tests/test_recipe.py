@@ -38,6 +38,7 @@ def test_a_written_recipe_reads_back_equal(tmp_path):
         ("image_size=20", ["image_size", "20", "71"]),
         ("best_metric=f1", ["best_metric", "'f1'", "'quadratic_weighted_kappa'"]),
         ("augmentation.mirror=true", ["'augmentation.mirror'", "flip"]),
+        ("stages.0.distillation=0.5", ["weights", "model"]),
         ("stages.9.lr=1", ["stages.9.lr"]),
         ("lr", ["key=value"]),
     ],

@@ -4,11 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from koa_hf import Grader, phantom, xception
 from koa_hf.errors import KoaError
 from koa_hf.familiarity import Familiarity
 from koa_hf.preprocess import normalise
+from koa_hf.resolution import SmallKnees
 from koa_hf.rules import GradeSets, Rules
 
 LAYER = "block8"
@@ -107,3 +109,27 @@ def _read(pixels):
     from koa_hf import radiograph
 
     return radiograph.read(pixels)
+
+
+def test_a_small_knee_is_judged_by_its_width_and_a_large_one_as_it_is(model_folder, tmp_path):
+    knee = Image.fromarray(phantom.draw(2, seed=1))
+    small, large = (np.asarray(knee.resize((width, width))) for width in (100, 300))
+    as_it_is = Grader.from_pretrained(model_folder)
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    Rules(small_knees=SmallKnees(widths=(100, 160), shifts=((3, 0, 0, 0, 0), (1, 0, 0, 0, 0)))).save(folder)
+    by_width = Grader.from_pretrained(folder)
+    assert by_width.grade(large).probabilities == as_it_is.grade(large).probabilities
+    before, after = (np.log(grader.grade(small).probabilities) for grader in (as_it_is, by_width))
+    assert (after - before)[0] - (after - before)[1:].mean() == pytest.approx(3, abs=1e-4)
+
+
+def test_between_two_widths_the_shift_goes_by_their_logarithm_and_ends_where_crops_are_whole():
+    rule = SmallKnees(widths=(50, 200), shifts=((2, 0, 0, 0, 0), (1, 0, 0, 0, -1)))
+    assert rule.shift([10, 50, 100, 200])[:, 0].tolist() == pytest.approx([2, 2, 1.5, 1])
+    assert rule.shift([224, 1000]).tolist() == [[0] * 5] * 2
+
+
+@pytest.mark.parametrize("widths", [(160, 90), (90, 224), (90,)])
+def test_a_rule_for_small_knees_that_makes_no_sense_is_refused(widths):
+    with pytest.raises(ValueError, match="width"):
+        SmallKnees(widths=widths, shifts=((0,) * 5,) * 2)

@@ -133,7 +133,7 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_weights(finish
     assert_same_outcome(finished, tmp_path)
 
 
-def test_so_does_one_with_augmentation_dropout_averaged_weights_and_growing_images(dataset_folder, tmp_path):
+def test_so_does_one_that_continues_another_with_all_that_a_recipe_can_ask_for(finished, dataset_folder, tmp_path):
     everything = [
         *(*SMALL, "--limit", "24", "--set", "drop_rate=0.2", "--set", "stages.1.train=all"),
         *("--set", "augmentation.flip=true", "--set", "augmentation.rotation=10", "--set", "augmentation.scale=0.1"),
@@ -141,10 +141,12 @@ def test_so_does_one_with_augmentation_dropout_averaged_weights_and_growing_imag
         *("--set", "stages.1.loss=soft_ordinal", "--set", "stages.1.class_weights=balanced"),
         *("--set", "stages.1.ema=0.9", "--set", "stages.1.batch_norm=batch", "--set", "stages.1.schedule=cosine"),
         *("--set", "stages.1.head_lr_factor=5", "--set", "stages.1.layer_lr_decay=0.9", "--set", "stages.1.warmup=.3"),
-        *("--set", "stages.1.image_sizes=[71,75]", "--set", "image_size=75"),
+        *("--set", "stages.1.image_sizes=[71,75]", "--set", "image_size=75", "--set", "augmentation.resolution=0.5"),
+        *("--set", "weights=model", "--start-from", str(finished), "--set", "stages.1.distillation=0.5"),
     ]
     done = run(dataset_folder, tmp_path / "undisturbed", *everything)
     assert "trunk cache off" in done.stdout  # what it would hold changes with every epoch
+    assert json.loads((tmp_path / "undisturbed" / "run.json").read_text())["started_from"]["model"] == str(finished)
     kill_and_resume(
         dataset_folder, tmp_path / "killed", everything, signal.SIGKILL, "stage-01-epoch-0001-batch-0000001"
     )
@@ -201,6 +203,8 @@ def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, t
         (["--recipe", "nowhere"], "no recipe 'nowhere'"),
         (["--recipe", "paper", "--pretrained-weights", "nowhere.safetensors"], "no ImageNet weights at nowhere"),
         ([*SMALL, "--resume"], "no run to resume"),
+        (["--recipe", "strong-polished"], "--start-from"),
+        ([*SMALL, "--start-from", "models/koa-xception"], "--start-from has no use"),
         ([*SMALL, "--accumulate", "5"], "multiple of 5"),
     ],
 )

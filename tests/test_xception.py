@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -33,7 +35,7 @@ def test_no_trained_parameter_lies_in_front_of_its_cut(network, part):
     assert trainable(tail) == trainable(network)
 
 
-@pytest.mark.parametrize("cut", ["conv1", "block11", "block12", "fc"])
+@pytest.mark.parametrize("cut", ["conv1", "block10", "block11_start", "block11", "block12", "fc"])
 def test_folded_trunk_and_tail_together_are_the_network(network, cut):
     images = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
@@ -41,12 +43,39 @@ def test_folded_trunk_and_tail_together_are_the_network(network, cut):
         assert torch.allclose(xception.Tail(network, cut).eval()(at_cut), network(images), atol=1e-4)
 
 
+@pytest.mark.parametrize("batch_norm", ["frozen", "batch"])
+@pytest.mark.parametrize("part", ["last_20", "all"])
+def test_the_tail_learns_what_the_network_would(network, part, batch_norm):
+    images = torch.randn(4, 3, 96, 96, dtype=torch.float64)  # where rounding moves no activation across its threshold
+    gradients = []
+    for tailed in (False, True):
+        copied = copy.deepcopy(network).double()
+        xception.select_trainable(copied, part)
+        xception.train_mode(copied, batch_norm)
+        cut = xception.TRAINABLE_PARTS[part].cut
+        activation = xception.run_steps(copied, images, "conv1", cut).detach() if tailed else images
+        logits = xception.Tail(copied, cut)(activation) if tailed else copied(images)
+        torch.nn.functional.cross_entropy(logits, torch.arange(4)).backward()
+        gradients.append({name: p.grad for name, p in copied.named_parameters() if p.requires_grad})
+    for name, expected in gradients[0].items():
+        assert torch.allclose(gradients[1][name], expected, rtol=1e-6, atol=1e-8), name
+
+
+def test_a_cache_at_a_cut_is_named_by_what_lies_in_front_of_it(network):
+    before = xception.fingerprint(network, before="block11")
+    changed = copy.deepcopy(network)
+    torch.nn.init.zeros_(changed.block11.rep[7].conv1.weight)  # trained behind the cut
+    assert xception.fingerprint(changed, before="block11") == before
+    torch.nn.init.zeros_(changed.block11.rep[4].conv1.weight)
+    assert xception.fingerprint(changed, before="block11") != before
+
+
 def test_frozen_batch_normalisation_keeps_its_statistics_in_training(network):
     xception.select_trainable(network, "last_20")
     tail = xception.Tail(network, "block11")
     before = network.bn4.running_mean.clone()
     xception.train_mode(tail, "frozen")
-    tail(torch.randn(2, 728, 6, 6))
+    tail(torch.randn(2, 2, 728, 6, 6))
     assert torch.equal(network.bn4.running_mean, before)
     xception.train_mode(tail, "batch")
     assert network.bn4.training

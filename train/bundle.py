@@ -4,7 +4,8 @@
         --results results/strong
 
 In order: store the weights as float16 and compare the grades with the run's own; fit grading.json (as
-`train/calibrate.py`); measure on the validation split by those rules (as `train/evaluate.py`); write the card.
+`train/calibrate.py` and `train/resolution.py`); measure on the validation split by those rules (as
+`train/evaluate.py`); write the card.
 --output gets what a model folder holds on the Hub; --results the reports, pictures and predictions, and the run's own
 figures, without any rules, as plain.json.
 """
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from koa_hf import Grader, dataset, dataset_hub, model_card, xception
+from koa_hf import Grader, checksums, dataset, dataset_hub, model_card, xception
 from koa_hf.calibration import probabilities_of
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
@@ -32,6 +33,7 @@ from train.calibrate import add_options, calibrate, write_calibration
 from train.data import KneeImages, choose_split
 from train.evaluate import evaluate_model, write_evaluation
 from train.measuring import measure
+from train.resolution import fit_small_knees, write_report
 
 RECORD = ("run.json", "metrics.jsonl", "curves.png")
 """Of the run, kept beside the model."""
@@ -100,6 +102,10 @@ def main(argv: list[str] | None = None) -> None:
 
         rules, report = calibrate(stored, plan.grading, data, args.dataset, args.training_knees, args.images_per_kind)
         write_calibration(rules, report, folder, args.results)
+        small_knees, report = fit_small_knees(Grader.from_pretrained(folder, **how), validation)
+        rules.model_copy(update={"small_knees": small_knees}).save(folder)
+        checksums.record(folder)
+        write_report(report, args.results)
 
         grader = Grader.from_pretrained(folder, **how)
         images = KneeImages(validation, grader.preprocessing, grader.rules)

@@ -11,9 +11,10 @@ from koa_hf.rules import Rules
 
 
 class KneeImages(torch.utils.data.Dataset):
-    """One split: row i -> {"pixels": uint8 (size, size), "label": int, "row": i}.
+    """One split: row i -> {"pixels": uint8 (size, size), "label": int, "row": i, "width": int}.
 
-    Grey and not yet normalised: a third of the bytes to move, and what augmentation works on.
+    `width` is the X-ray's shorter side in pixels, as it was read. Grey and not yet normalised: a third of the bytes to
+    move, and what augmentation works on.
     """
 
     def __init__(self, split: HubDataset, preprocessing: Preprocessing, rules: Rules | None = None):
@@ -33,6 +34,7 @@ class KneeImages(torch.utils.data.Dataset):
             "pixels": torch.from_numpy(self.preprocessing.to_uint8(xray)),
             "label": example["label"],
             "row": row,
+            "width": min(xray.pixels.shape),
         }
 
 

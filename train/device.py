@@ -1,18 +1,23 @@
 """What the machine offers, in Accelerate's words."""
 
+import ctypes
 import os
+import sys
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from koa_hf.precision import choose_precision
 
 
 def mixed_precision(wanted: str, force_cpu: bool) -> str:
-    """A precision's name for `Accelerator`, for the device that it will choose."""
-    on_gpu = torch.cuda.is_available() and not force_cpu and os.environ.get("ACCELERATE_USE_CPU") != "true"
-    chosen = choose_precision(wanted, "cuda" if on_gpu else "cpu")
-    return "no" if chosen == "fp32" else chosen
+    """A precision's name for `Accelerator`, for the device that it will choose; the same in all processes."""
+    state = PartialState(cpu=force_cpu or parse_flag_from_env("ACCELERATE_USE_CPU"))
+    # One chooses for all: what is measured could come out differently in each.
+    chosen = [choose_precision(wanted, state.device) if state.is_main_process or wanted != "auto" else None]
+    broadcast_object_list(chosen)
+    return "no" if chosen[0] == "fp32" else chosen[0]
 
 
 def share_cores(accelerator: Accelerator) -> None:
@@ -24,3 +29,18 @@ def share_cores(accelerator: Accelerator) -> None:
     if accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // accelerator.num_processes))
+
+
+def keep_freed_memory() -> None:
+    """Keep what the process frees, for its next activations; where the C library is not glibc, do nothing.
+
+    glibc maps every large block anew and gives it back when it is freed. The kernel then clears each activation's
+    pages once more in every step.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, -1)  # never

@@ -28,7 +28,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from koa_hf import Grader, calibration, dataset, dataset_hub
-from koa_hf.engines import ENGINES
+from koa_hf.engine_names import ENGINES
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
@@ -73,18 +73,19 @@ def evaluate_model(
     """
     loader = accelerator.prepare(DataLoader(images, batch_size))
 
-    def judge(pixels: torch.Tensor) -> torch.Tensor:
-        output = grader.forward(pixels)
-        columns = [output.logits]
+    def judge(batch: dict) -> torch.Tensor:
+        output = grader.forward(normalise(batch["pixels"]))
+        columns = [output.logits, batch["width"][:, None]]
         if output.unfamiliarity is not None:
             columns.append(output.unfamiliarity[:, None])
         return torch.cat(columns, 1)
 
-    judged, labels = predict(accelerator, judge, loader, lambda batch: normalise(batch["pixels"]), f"grading {split}")
+    judged, labels = predict(accelerator, judge, loader, lambda batch: batch, f"grading {split}")
     rules, grades = grader.rules, labels.numpy()
-    probabilities = rules.probabilities(judged[:, :NUM_GRADES].numpy())
+    logits, width, *distance = np.split(judged.numpy(), (NUM_GRADES, NUM_GRADES + 1), axis=1)
+    probabilities = rules.probabilities(rules.at_width(logits, width[:, 0]))
     predicted = rules.grades(probabilities)
-    unfamiliarity = judged[:, NUM_GRADES].numpy() if rules.familiarity else None
+    unfamiliarity = distance[0][:, 0] if rules.familiarity else None
     figures, intervals = {}, {}
     if accelerator.is_main_process:
         figures = KneeGradeMetrics().compute(predictions=probabilities, references=grades, predicted=predicted)

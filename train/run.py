@@ -46,10 +46,11 @@ from train import plots, recipe, record
 from train.augment import augment
 from train.checkpoints import Checkpoints, Progress, StopRequest
 from train.data import KneeImages, choose_split
-from train.device import mixed_precision, share_cores
+from train.device import keep_freed_memory, mixed_precision, share_cores
 from train.evaluate import evaluate_model, write_evaluation
 from train.predict import predict
 from train.recipe import Recipe, Stage
+from train.trunk import channels_first
 from train.trunk_cache import TrunkCache
 
 SPLITS = ("train", "validation")
@@ -58,9 +59,10 @@ SPLITS = ("train", "validation")
 def train(plan: Recipe, args: argparse.Namespace) -> None:
     """The experiment, from data to model folder."""
     began, out = time.perf_counter(), Path(args.output_dir)
+    keep_freed_memory()
     accelerator = Accelerator(
         cpu=args.cpu,
-        mixed_precision=mixed_precision(args.precision, args.cpu),
+        mixed_precision=mixed_precision(precision_wanted(args), args.cpu),
         gradient_accumulation_steps=args.accumulate,
         log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "tensorboard")),
@@ -128,7 +130,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     taught = None
     if any(stage.distillation for stage in plan.stages):
         taught = teaching(
-            accelerator, start, images["train"], args.eval_batch_size, out / "state" / "taught.safetensors"
+            accelerator, start, images["train"], args.eval_batch_size, out / "state" / "taught.safetensors", stop
         )
 
     if checkpoint is not None:
@@ -172,7 +174,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         def input_of(batch: dict, generator: torch.Generator | None = None, trunk=trunk, cut=cut) -> torch.Tensor:
             """Batch -> activation at the cut; augmented where a generator is given and the recipe says so."""
             if "activation" in batch:
-                return batch["activation"]
+                return channels_first(batch["activation"])
             grey = batch["pixels"]
             if generator is not None and plan.augmentation.active:
                 first = accelerator.process_index * len(grey)
@@ -333,7 +335,7 @@ def check_start(plan: Recipe, start_from: str | None) -> None:
 
 
 def teaching(
-    accelerator: Accelerator, teacher: Grader, images: KneeImages, batch_size: int, kept: Path
+    accelerator: Accelerator, teacher: Grader, images: KneeImages, batch_size: int, kept: Path, stop: StopRequest
 ) -> torch.Tensor:
     """What the starting model makes of each training image: logits float32 (images, 5), averaged with the mirror's.
 
@@ -346,6 +348,8 @@ def teaching(
     network = xception.folded(teacher.model).to(memory_format=torch.channels_last)
 
     def averaged_logits(pixels: torch.Tensor) -> torch.Tensor:
+        if stop():
+            raise SystemExit(143)  # nothing is lost but this: --resume begins here again
         with accelerator.autocast():
             return (network(pixels).float() + network(pixels.flip(-1)).float()) / 2
 
@@ -362,6 +366,15 @@ def teaching(
             save_file({"logits": logits.contiguous()}, partial)
     accelerator.wait_for_everyone()
     return logits
+
+
+def precision_wanted(args: argparse.Namespace) -> str:
+    """`--precision`; a resumed run keeps the one that it began with, on whatever machine, unless told otherwise."""
+    earlier = Path(args.output_dir) / "run.json"
+    if not (args.resume and args.precision == "auto" and earlier.exists()):
+        return args.precision
+    began_with = json.loads(earlier.read_text())["machine"]["precision"]
+    return "fp32" if began_with == "no" else began_with
 
 
 def check_output(out: Path, plan: Recipe, resume: bool) -> None:
@@ -504,7 +517,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--start-from", metavar="MODEL",
                         help="a finished run, folder or Hub id, that recipes with weights: model continue")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on from the output folder's last checkpoint")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bf16 where the hardware has it")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bf16 where it is the faster")
     parser.add_argument("--cpu", action="store_true", help="train on the CPU even where there is a GPU")
     parser.add_argument("--accumulate", type=int, default=1, metavar="N", help="parts that one batch is computed in")
     parser.add_argument("--eval-batch-size", type=int, default=64, metavar="N", help="images over all processes")

@@ -1,9 +1,9 @@
 """The frozen trunk's output, computed once.
 
 Without augmentation, what is frozen is a pure function of the image. Its output at a cut is kept on disk,
-memory-mapped, and the epochs train only what comes after the cut. A cache is keyed by everything that decides its
-content (trunk weights, data set, image size, cut, precision), is filled by all processes together, and goes on where
-a killed run left it.
+and the epochs train only what comes after the cut. A cache is keyed by everything that decides its content (trunk
+weights, data set, image size, cut, precision, what computes it), is filled by all processes together, and goes on
+where a killed run left it.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from koa_hf import xception
 from koa_hf.errors import KoaError
 from koa_hf.preprocess import normalise
 from train.data import KneeImages
+from train.trunk import OpenVinoTrunk, Trunk, fastest
 
 # bfloat16 has no NumPy type: its bits are stored as 16-bit integers.
 STORED_AS = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
@@ -32,7 +33,10 @@ STORED_AS = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat1
 
 @dataclass(frozen=True)
 class Slot:
-    """Where the activations of one split at one cut lie: `values.bin` (rows, *shape) and `done.bin` (rows,)."""
+    """Where the activations of one split at one cut lie: `values.bin` (rows, *shape) and `done.bin` (rows,).
+
+    shape: of one row as it is stored, channels last: (channels,), (height, width, channels), or (2, height, ...).
+    """
 
     folder: Path
     rows: int
@@ -60,20 +64,21 @@ class Slot:
 
 
 class CachedActivations(Dataset):
-    """Row i -> {"activation": (*shape) at the cut, "label": int, "row": i}."""
+    """Row i -> {"activation": at the cut and channels last (train/trunk.py), "label": int, "row": i}."""
 
     def __init__(self, slot: Slot, labels: list[int]):
         self.slot, self.labels = slot, labels
-        self.values = slot.values("r")
 
     def __len__(self) -> int:
         return self.slot.rows
 
     def __getitem__(self, row: int) -> dict:
-        values = torch.from_numpy(np.array(self.values[row]))
-        if self.slot.dtype == torch.bfloat16:
-            values = values.view(torch.bfloat16)
-        return {"activation": values, "label": self.labels[row], "row": row}
+        # Read and not mapped: one request to the disk for a row, however cold it is.
+        slot, count = self.slot, int(np.prod(self.slot.shape))
+        stored = np.dtype(STORED_AS[slot.dtype])
+        values = np.fromfile(slot.folder / "values.bin", stored, count, offset=row * count * stored.itemsize)
+        activation = torch.from_numpy(values.reshape(slot.shape)).view(slot.dtype)
+        return {"activation": activation, "label": self.labels[row], "row": row}
 
 
 class TrunkCache:
@@ -116,9 +121,9 @@ class TrunkCache:
         Raises:
             KoaError: the disk is too small.
         """
-        cuts = sorted(cuts, key=xception.STEPS.index)
-        trunk = xception.folded(model).to(self.accelerator.device, memory_format=torch.channels_last)
-        slots = self._slots(model, trunk, images, fingerprints, cuts)
+        size = next(iter(images.values())).preprocessing.image_size
+        trunk = fastest(model, cuts, self.accelerator, sum(map(len, images.values())), size)
+        slots = self._slots(model, trunk, images, fingerprints)
         self._check_disk([slot for at_cut in slots.values() for slot in at_cut.values()])
         if self.accelerator.is_main_process:
             for at_cut in slots.values():
@@ -126,7 +131,7 @@ class TrunkCache:
                     slot.create()
         self.accelerator.wait_for_everyone()
         for split in images:
-            self._fill(trunk, images[split], {cut: slots[cut][split] for cut in cuts}, split)
+            self._fill(trunk, images[split], {cut: slots[cut][split] for cut in trunk.cuts}, split)
         self.accelerator.wait_for_everyone()
         return {
             cut: {split: CachedActivations(slots[cut][split], images[split].split["label"][:]) for split in images}
@@ -139,25 +144,20 @@ class TrunkCache:
         if self.accelerator.is_main_process:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _forward(self, trunk: nn.Module, pixels: torch.Tensor, cuts: list[str]) -> dict[str, torch.Tensor]:
-        pixels = pixels.to(self.accelerator.device)
-        activation, first = normalise(pixels).contiguous(memory_format=torch.channels_last), "conv1"
-        at_cut = {}
-        with torch.no_grad(), self.accelerator.autocast():
-            for cut in cuts:
-                activation = at_cut[cut] = xception.run_steps(trunk, activation, first, cut)
-                first = cut
-        return at_cut
+    @torch.no_grad()
+    def _forward(self, trunk: Trunk | OpenVinoTrunk, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        with self.accelerator.autocast():
+            return dict(zip(trunk.cuts, trunk(normalise(pixels.to(self.accelerator.device))), strict=True))
 
-    def _slots(self, model, trunk, images, fingerprints, cuts) -> dict[str, dict[str, Slot]]:
+    def _slots(self, model, trunk, images, fingerprints) -> dict[str, dict[str, Slot]]:
         size = next(iter(images.values())).preprocessing.image_size
-        example = self._forward(trunk, torch.zeros(1, size, size, dtype=torch.uint8), cuts)
+        example = self._forward(trunk, torch.zeros(1, size, size, dtype=torch.uint8))
         slots = {}
-        for cut in cuts:
+        for cut in trunk.cuts:
             weights = xception.fingerprint(model, before=cut)
             slots[cut] = {}
             for split, rows in images.items():
-                parts = [weights, fingerprints[split], size, cut, self.precision, str(example[cut].dtype)]
+                parts = [weights, fingerprints[split], size, cut, self.precision, trunk.engine, str(example[cut].dtype)]
                 key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
                 shape, dtype = tuple(example[cut].shape[1:]), example[cut].dtype
                 slots[cut][split] = Slot(self.folder / f"{split}-{cut}-{key}", len(rows), shape, dtype)
@@ -177,7 +177,7 @@ class TrunkCache:
                 "name a larger place with --cache-dir, or train without it with --no-cache."
             )
 
-    def _fill(self, trunk: nn.Module, images: KneeImages, slots: dict[str, Slot], split: str) -> None:
+    def _fill(self, trunk, images: KneeImages, slots: dict[str, Slot], split: str) -> None:
         # Decided before anybody writes, so that all processes share out the same rows.
         missing = np.flatnonzero(np.min([slot.done("r") for slot in slots.values()], axis=0) == 0)
         self.accelerator.wait_for_everyone()
@@ -194,7 +194,7 @@ class TrunkCache:
                 if self.stop():
                     raise SystemExit(143)  # rows done so far are kept
                 rows = batch["row"].numpy()
-                for cut, activation in self._forward(trunk, batch["pixels"], list(slots)).items():
+                for cut, activation in self._forward(trunk, batch["pixels"]).items():
                     if activation.dtype == torch.bfloat16:
                         activation = activation.view(torch.int16)
                     values[cut][rows] = activation.cpu().numpy()

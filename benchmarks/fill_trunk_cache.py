@@ -1,0 +1,44 @@
+"""Fill the trunk cache of the paper's two stages for every image of a data set, and do nothing else.
+
+    python benchmarks/fill_trunk_cache.py data/knee-kl --folder a-folder-with-room
+
+Half a megabyte an image. `benchmarks/growth.py` measures this as a process of its own.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from accelerate import Accelerator
+
+from koa_hf import dataset, model_folder, xception
+from koa_hf.errors import exit_2_on_bad_input
+from koa_hf.precision import choose_precision
+from koa_hf.preprocess import Preprocessing
+from train import recipe
+from train.data import KneeImages
+from train.trunk_cache import TrunkCache
+
+
+@exit_2_on_bad_input
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", help="a built data set")
+    parser.add_argument("--folder", type=Path, required=True, help="where the cache is laid out, and stays")
+    args = parser.parse_args()
+    plan = recipe.load("paper")
+    precision = choose_precision("auto")
+    accelerator = Accelerator(cpu=True, mixed_precision="no" if precision == "fp32" else precision)
+    preprocessing = Preprocessing(plan.image_size)
+    images = {split: KneeImages(part, preprocessing) for split, part in dataset.load(args.dataset).items()}
+    fingerprints = {split: dataset.dataset_fingerprint(part.split) for split, part in images.items()}
+    model, _ = xception.load(model_folder.find().folder)  # which weights they are makes no difference to the time
+    cuts = {xception.TRAINABLE_PARTS[stage.train].cut for stage in plan.stages}
+    TrunkCache(args.folder, accelerator, precision).open(model, images, fingerprints, list(cuts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The demo's page is there before the model is."""
+
+import gc
+import inspect
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from koa_hf import Grader
+from koa_hf.errors import KoaError
+from koa_hf.examination import read
+from koa_hf.model_folder import find
+from koa_hf.quick_imports import quick_imports
+from koa_hf.starting import StartingGrader
+from tests.demo import REPOSITORY
+
+
+def waiting(grader: StartingGrader, knee_png) -> tuple[threading.Thread, list]:
+    """Somebody who asks for a grading, and what they got so far."""
+    answers = []
+
+    def ask() -> None:
+        try:
+            answers.extend(grader.grade_batch([knee_png]))
+        except KoaError as error:
+            answers.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join(timeout=0.2)
+    return thread, answers
+
+
+def test_whoever_asks_before_the_model_is_loaded_gets_their_grade_after(model_folder, knee_png):
+    grader = StartingGrader(find(model_folder))
+    thread, answers = waiting(grader, knee_png)
+    assert not answers
+    loaded = grader.load("cpu", "torch", read(knee_png))
+    thread.join()
+    assert answers == [Grader.from_pretrained(model_folder, engine="torch").grade(knee_png)]
+    assert (grader.model_id, grader.revision, grader.note) == (loaded.model_id, loaded.revision, loaded.note)
+
+
+def test_whoever_waits_for_a_model_that_can_not_be_loaded_is_told(model_folder, knee_png, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    grader = StartingGrader(find(folder))
+    (folder / "model.safetensors").write_bytes(b"cut short")
+    thread, answers = waiting(grader, knee_png)
+    with pytest.raises(KoaError, match="damaged"):
+        grader.load("cpu", "torch", read(knee_png))
+    thread.join()
+    assert "could not be loaded" in str(answers[0])
+
+
+def test_the_page_needs_nothing_that_only_grading_needs():
+    heavy = "torch", "timm", "openvino", "transformers", "datasets", "sklearn", "highdicom", "matplotlib"
+    command = f"import sys, app; print([name for name in {heavy} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", command], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
+
+
+def test_an_engine_that_does_not_exist_ends_the_demo_with_one_sentence(model_folder):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "app.py", "--port", port, "--model", str(model_folder), "--engine", "steam"]
+    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: engine is 'steam'; choose one of auto, torch, openvino.\n"
+
+
+def test_quick_imports_leave_the_interpreter_as_it_was():
+    file_of = inspect.getfile
+    with quick_imports():
+        assert not gc.isenabled()
+        assert inspect.getfile(Grader).endswith("grader.py")
+    assert gc.isenabled()
+    assert inspect.getfile is file_of
