@@ -22,7 +22,7 @@ from koa_hf.radiograph import MAX_PIXELS, Radiograph
 from koa_hf.report import Report
 
 SHARP = 134
-"""Width of a knee in pixels, 0.6 of the release's crops, under which a grade often changes (`results/localiser`)."""
+"""Width of a knee in pixels, 0.6 of the release's crops, under which one grade in eight changes (`results/localiser`)."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,7 @@ def _told_if_small(xray: Radiograph) -> Radiograph:
     pixels = min(xray.pixels.shape)
     if pixels >= SHARP:
         return xray
-    note = (
-        f"This knee is {pixels} pixels wide; of knees under {SHARP}, one in four gets another grade than at full size."
-    )
+    note = f"This knee is {pixels} pixels wide; of knees under {SHARP}, one in eight gets another grade than in full."
     return dataclasses.replace(xray, notes=(*xray.notes, note))
 
 
