@@ -22,7 +22,7 @@ from koa_hf.radiograph import MAX_PIXELS, Radiograph
 from koa_hf.report import Report
 
 SHARP = 134
-"""Width of a knee in pixels, 0.6 of the release's crops, under which one grade in eight changes (`results/localiser`)."""
+"""Pixels across a knee, 0.6 of the release's crops, under which one grade in eight changes (`results/localiser`)."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ reports them.
 
 Data: Chen, Pingjun (2018), Knee Osteoarthritis Severity Grading Dataset, Mendeley Data, doi 10.17632/56rmx5bjcr.1,
 CC BY 4.0, derived from the Osteoarthritis Initiative; {train_images} training images{dataset}. Start: ImageNet weights
-of Keras Applications (MIT), unless the recipe says random. {machine}. The recipe:
+of Keras Applications (MIT), unless the recipe says otherwise. {machine}. The recipe:
 
 ```yaml
 {recipe}```
@@ -201,7 +201,7 @@ def render(folder: Path) -> ModelCard:
         f"| **{row_name}** | " + " | ".join(map(str, row)) + " |"
         for row_name, row in zip(GRADE_NAMES, figures["confusion_matrix"], strict=True)
     ]
-    machine, rules = run["machine"], Rules.load(folder)
+    rules = Rules.load(folder)
     ruled = rules != Rules()
     body = BODY.format(
         title=name,
@@ -224,10 +224,7 @@ def render(folder: Path) -> ModelCard:
         dataset=f" from [{dataset_id}](https://huggingface.co/datasets/{dataset_id}) at `{dataset_commit}`"
         if dataset_id
         else "",
-        machine=f"Trained on {machine['device']} ({machine['processor']}), {machine['processes']} process(es), "
-        f"precision {machine['precision']}, in {run['seconds']['this_process'] / 60:.0f} minutes"
-        if "seconds" in run
-        else f"Trained on {machine['device']}",
+        machine=_training(run),
         recipe=recipe_text,
         source=dataset_id or "data/knee-kl",
         lower_split=metrics["split"],
@@ -254,6 +251,18 @@ def _read_out(rules: Rules) -> str:
     if rules.thresholds == ROUNDING:
         return "the expected grade, rounded"
     return "the expected grade, cut at " + ", ".join(f"{value:.2f}" for value in rules.thresholds)
+
+
+def _training(run: dict) -> str:
+    """Where and how long, and what a run continued that began with another one's model."""
+    machine, start = run["machine"], run.get("started_from")
+    told = f"Trained on {machine['device']}"
+    if "seconds" in run:
+        minutes = run["seconds"]["this_process"] / 60
+        told += f" ({machine['processor']}), {machine['processes']} process(es), precision {machine['precision']}, "
+        told += f"in {minutes:.0f} minutes"
+    # Not by its folder's name, which is nobody's business.
+    return f"It continues a run of which these are the weights: {start['revision']}. {told}" if start else told
 
 
 def _small_knees(rules: Rules) -> str:
