@@ -140,14 +140,15 @@ def _converted(model: nn.Module, layer: str | None, image_size: int) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:  # the folder appears whole
         made = Path(temporary, "made")
         made.mkdir()
-        openvino.save_model(_convert(traced, image_size), made / file.name, compress_to_fp16=False)
+        openvino.save_model(convert(traced, image_size), made / file.name, compress_to_fp16=False)
         _compare(traced, made / file.name, image_size)
         if not file.is_file():
             made.rename(folder)
     return file
 
 
-def _convert(network: nn.Module, image_size: int):
+def convert(network: nn.Module, image_size: int):
+    """A network of images (batch, 3, image_size, image_size) as a model of OpenVINO's in float32, unchecked."""
     # OpenVINO's own converter reports its use to its maker without asking; the frontend that it is built on doesn't.
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder

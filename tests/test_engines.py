@@ -49,7 +49,7 @@ def test_any_number_of_images_from_any_number_of_threads(network):
 def test_it_is_converted_once(network, monkeypatch, tmp_path):
     monkeypatch.setenv("KOA_CACHE", str(tmp_path))
     before = build("openvino", network)(IMAGES)[0]
-    monkeypatch.setattr(engines, "_convert", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(engines, "convert", lambda *_: pytest.fail("converted again"))
     torch.testing.assert_close(build("openvino", network)(IMAGES)[0], before)
     assert len(list(tmp_path.glob("*/network.bin"))) == 1
 
@@ -57,8 +57,8 @@ def test_it_is_converted_once(network, monkeypatch, tmp_path):
 def test_where_it_computes_something_else_torch_does_it(network, monkeypatch, tmp_path):
     monkeypatch.setenv("KOA_CACHE", str(tmp_path))
     other = xception.build(pretrained=False).eval()
-    convert = engines._convert
-    monkeypatch.setattr(engines, "_convert", lambda _, size: convert(engines._Features(other, "block8"), size))
+    convert = engines.convert
+    monkeypatch.setattr(engines, "convert", lambda _, size: convert(engines._Features(other, "block8"), size))
     assert build("auto", network).name == "torch"
     with pytest.raises(KoaError, match=r"its result differs from torch's\); choose the engine torch"):
         build("openvino", network)

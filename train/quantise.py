@@ -188,7 +188,7 @@ def quantised(network: nn.Module, layer: str | None, images: torch.Tensor, how: 
     nncf.set_log_level(logging.ERROR)
     if how.equalised is not None:
         equalise(network, images, how.equalised)
-    model = engines._convert(engines._Features(network, layer), images.shape[-1])
+    model = engines.convert(engines._Features(network, layer), images.shape[-1])
     apply_moc_transformations(model, False)  # NNCF looks for biases that are constants
     ranges = RangeEstimatorParametersSet.MINMAX if how.widest else RangeEstimatorParametersSet.MEAN_MINMAX
     return nncf.quantize(

@@ -55,7 +55,7 @@ class OpenVinoTrunk:
 
         self.cuts, self.engine = trunk.cuts, f"openvino {openvino.__version__}"
         self.dtype = torch.bfloat16 if mixed_precision == "bf16" else torch.float32
-        converted = engines._convert(trunk, image_size)
+        converted = engines.convert(trunk, image_size)
 
         def compiled(precision: str):
             options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
