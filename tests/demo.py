@@ -25,6 +25,12 @@ class Demo:
     def written(self) -> str:
         return self.log.read_text(errors="replace")
 
+    def wait_until_it_says(self, text: str, seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while text not in self.written():
+            assert time.monotonic() < end, f"it didn't say {text!r}, but:\n{self.written()}"
+            time.sleep(0.1)
+
 
 @contextlib.contextmanager
 def running_demo(*options: str, folder: Path = REPOSITORY, env: dict[str, str] | None = None) -> Iterator[Demo]:
@@ -37,7 +43,7 @@ def running_demo(*options: str, folder: Path = REPOSITORY, env: dict[str, str] |
         server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
         demo = Demo(f"http://127.0.0.1:{port}/", Path(log.name), server)
         try:
-            for _ in range(240):
+            for _ in range(480):
                 try:
                     urllib.request.urlopen(demo.url, timeout=5).close()
                     break
@@ -46,7 +52,7 @@ def running_demo(*options: str, folder: Path = REPOSITORY, env: dict[str, str] |
                         pytest.fail(f"app.py ended with exit code {server.returncode}:\n{demo.written()}")
                     time.sleep(0.25)
             else:
-                pytest.fail(f"app.py didn't answer within a minute:\n{demo.written()}")
+                pytest.fail(f"app.py didn't answer within two minutes:\n{demo.written()}")
             yield demo
         finally:
             server.terminate()

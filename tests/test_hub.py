@@ -343,7 +343,7 @@ def test_a_space_runs_as_it_stands(circle, tmp_path):
     (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({left_out!r}))\n")
     environment = circle.hub.environment(circle.home, PYTHONPATH=str(folder))
     with running_demo(folder=folder, env=environment) as demo:
-        assert f"grading with {MODEL}, version {circle.commit('model', MODEL).id[:12]}" in demo.written()
+        demo.wait_until_it_says(f"grading with {MODEL}, version {circle.commit('model', MODEL).id[:12]}")
 
 
 # --- versions, and what is refused
