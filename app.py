@@ -30,7 +30,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Both are read when gradio is imported. Nothing about the visitors, or the fact that somebody runs this, leaves the
+# What follows is read when libraries are imported.
+# NumPy's threads go on spinning after each small product of the localiser's, on the cores that the network needs next.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Nothing about the visitors, or the fact that somebody runs this, leaves the
 # machine; and uploads lie in a folder of our own, which `main` makes and deletes.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["GRADIO_TEMP_DIR"] = str(Path(tempfile.gettempdir(), f"koa-demo-{secrets.token_hex(8)}"))
@@ -46,7 +49,7 @@ with quick_imports():
     from koa_hf.api import DESCRIPTIONS, Api
     from koa_hf.batch import Limits
     from koa_hf.disagreements import MAX_COMMENT, Disagreements
-    from koa_hf.engine_names import ENGINES
+    from koa_hf.engine_names import ENGINES, PRECISIONS
     from koa_hf.errors import KoaError, exit_2_on_bad_input
     from koa_hf.examination import Film, examine, read
     from koa_hf.files import delete_older
@@ -459,6 +462,9 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (default: the fastest here)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="default: the fastest worth having here"
+    )
     # A Space sets Gradio's own two variables.
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT", "7860")
     parser.add_argument("--host", default=host, help="0.0.0.0 lets other machines in (default: %(default)s)")
@@ -528,12 +534,14 @@ def main(arguments: list[str] | None = None) -> None:
 def load(grader: StartingGrader, given: argparse.Namespace, first: Film, stop: queue.SimpleQueue) -> None:
     """Load the grader; where that fails, stop the demo."""
     try:
-        loaded = grader.load(given.device, given.engine, first)
+        loaded = grader.load(given.device, given.precision, given.engine, first)
     except Exception as error:  # a thread of its own would end without anybody noticing
         stop.put(error)
     else:
         print(
-            f"grading with {loaded.model_id}, version {loaded.revision[:12]}, computed by {loaded.engine}", flush=True
+            f"grading with {loaded.model_id}, version {loaded.revision[:12]}, computed by {loaded.engine} in "
+            f"{loaded.precision}",
+            flush=True,
         )
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as app.py has it, for what is measured in this process
 
 from gradio_client import Client, handle_file
 from PIL import Image
@@ -76,7 +77,7 @@ def imports() -> dict:
 
 def at_the_server(knee: bytes, times: int) -> list[float]:
     """Seconds from the bytes of a file to the HTML of its result, heat maps for all grades included."""
-    grader = Grader.from_pretrained()
+    grader = Grader.from_pretrained(precision="auto")
     seconds = []
     for _ in range(times + 3):
         began = time.perf_counter()

@@ -154,7 +154,7 @@ def main() -> None:
         for i in range(NUM_GRADES * DIFFERENT):
             Image.fromarray(phantom.draw(i % NUM_GRADES, seed=i)).save(folder / f"knee-{i}.png")
         files = sorted(folder.iterdir())
-        grader = Grader.from_pretrained()
+        grader = Grader.from_pretrained(precision="auto")
         ceiling = alone(grader, files, min(args.seconds, 20))
         together, engine = batches(grader, files, args.rounds), grader.engine
         del grader

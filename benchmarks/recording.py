@@ -1,6 +1,7 @@
 """What every benchmark does with its result: say where it was measured, write it, show it."""
 
 import json
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,8 +16,9 @@ PACKAGES = ("torch", "timm", "openvino", "gradio", "datasets", "numpy", "pillow"
 
 
 def record(path: Path, result: dict) -> None:
-    """Write a result as JSON, with machine, versions and commit."""
+    """Write a result as JSON, with command, machine, versions and commit."""
     measured_on = {
+        "command": " ".join(["python", *sys.argv]),
         "machine": processor(),
         "packages": {name: version(name) for name in PACKAGES},
         "git_commit": git_commit(),

@@ -39,9 +39,10 @@ from torch.utils.data import DataLoader
 
 from benchmarks.ceiling import operations_of, peak
 from koa_hf import dataset, xception
+from koa_hf.engine_names import PRECISIONS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
-from koa_hf.precision import PRECISIONS, choose_precision
+from koa_hf.precision import choose_precision
 from koa_hf.preprocess import Preprocessing, normalise
 from koa_hf.progress import progress_bar
 from train import recipe, trunk

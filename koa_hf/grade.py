@@ -25,12 +25,11 @@ from rich.table import Table
 from rich.text import Text
 
 from koa_hf import radiograph
-from koa_hf.engine_names import ENGINES
+from koa_hf.engine_names import ENGINES, PRECISIONS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.examination import examine, read
 from koa_hf.grader import Grader, percent
 from koa_hf.grades import NUM_GRADES, RESEARCH_USE_NOTICE
-from koa_hf.precision import PRECISIONS
 from koa_hf.report import Report, as_row, csv_writer
 
 BATCH_SIZE = 8  # on CPUs a larger batch gains nothing; on GPUs reading the files takes longer than grading them

@@ -167,7 +167,8 @@ class Grader:
         import torch
 
         from koa_hf import engines
-        from koa_hf.precision import PRECISIONS, choose_precision
+        from koa_hf.engine_names import PRECISIONS
+        from koa_hf.precision import choose_precision
         from koa_hf.rules import Rules
 
         self.device = _device(device)

@@ -7,8 +7,6 @@ import torch
 
 from koa_hf.errors import KoaError
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 WORTH_ROUNDING = 1.2  # bfloat16 keeps 8 of float32's 24 bits: for less than this factor it isn't worth that

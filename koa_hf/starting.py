@@ -24,7 +24,7 @@ class StartingGrader:
         self._grader: Grader | None = None
         self._ready = threading.Event()
 
-    def load(self, device: str | None, engine: str, first: Film) -> Grader:
+    def load(self, device: str | None, precision: str, engine: str, first: Film) -> Grader:
         """Load it and grade a first film; then everybody who waits for a grading goes on.
 
         Raises:
@@ -32,7 +32,7 @@ class StartingGrader:
         """
         try:
             with quick_imports():
-                grader = Grader.load(self._found, device, engine=engine)
+                grader = Grader.load(self._found, device, precision, engine=engine)
             examine(grader, [first])  # the first forward pass is slow; let no visitor wait for it
             self._grader = grader
         finally:

@@ -90,7 +90,7 @@ def model_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def demo_url(model_folder) -> str:
     """The address of `python app.py`, running with `model_folder`."""
-    with running_demo("--model", str(model_folder)) as demo:
+    with running_demo("--model", str(model_folder), "--precision", "fp32") as demo:
         yield demo.url
 
 

@@ -39,7 +39,7 @@ def test_whoever_asks_before_the_model_is_loaded_gets_their_grade_after(model_fo
     grader = StartingGrader(find(model_folder))
     thread, answers = waiting(grader, knee_png)
     assert not answers
-    loaded = grader.load("cpu", "torch", read(knee_png))
+    loaded = grader.load("cpu", "fp32", "torch", read(knee_png))
     thread.join()
     assert answers == [Grader.from_pretrained(model_folder, engine="torch").grade(knee_png)]
     assert (grader.model_id, grader.revision, grader.note) == (loaded.model_id, loaded.revision, loaded.note)
@@ -51,7 +51,7 @@ def test_whoever_waits_for_a_model_that_can_not_be_loaded_is_told(model_folder, 
     (folder / "model.safetensors").write_bytes(b"cut short")
     thread, answers = waiting(grader, knee_png)
     with pytest.raises(KoaError, match="damaged"):
-        grader.load("cpu", "torch", read(knee_png))
+        grader.load("cpu", "fp32", "torch", read(knee_png))
     thread.join()
     assert "could not be loaded" in str(answers[0])
 

@@ -26,10 +26,10 @@ from torch.utils.data import DataLoader
 
 from koa_hf import Grader, dataset
 from koa_hf.calibration import expected_grade
+from koa_hf.engine_names import PRECISIONS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
-from koa_hf.precision import PRECISIONS
 from koa_hf.preprocess import normalise
 from koa_hf.progress import progress_bar
 from train import plots

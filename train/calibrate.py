@@ -26,10 +26,10 @@ from rich.table import Table
 
 from koa_hf import Grader, checksums, dataset, xception
 from koa_hf.calibration import probabilities_of
+from koa_hf.engine_names import PRECISIONS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import expected_calibration_error, grade_metrics
-from koa_hf.precision import PRECISIONS
 from koa_hf.radiograph import Radiograph
 from koa_hf.rules import GradeSets, Rules
 from train import familiar, plots, recipe

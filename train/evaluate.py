@@ -28,12 +28,11 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from koa_hf import Grader, calibration, dataset, dataset_hub
-from koa_hf.engine_names import ENGINES
+from koa_hf.engine_names import ENGINES, PRECISIONS
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import KneeGradeMetrics, bootstrap_intervals, grade_metrics, table_rows
-from koa_hf.precision import PRECISIONS
 from koa_hf.preprocess import normalise
 from koa_hf.rules import Rules
 from train import plots

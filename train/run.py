@@ -36,11 +36,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from koa_hf import Grader, dataset, dataset_hub, hub, losses, model_card, xception
+from koa_hf.engine_names import PRECISIONS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import HIGHER_IS_BETTER, grade_metrics
-from koa_hf.precision import PRECISIONS
 from koa_hf.preprocess import Preprocessing, normalise
 from train import plots, recipe, record
 from train.augment import augment
