@@ -9,6 +9,7 @@ results/demo/demo.json. Under load: `benchmarks/demo_load.py`.
 """
 
 import argparse
+import os
 import re
 import statistics
 import subprocess
