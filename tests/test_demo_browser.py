@@ -234,7 +234,8 @@ def test_a_cat_is_refused_first_and_a_reader_may_disagree_in_the_dark_too(page: 
     with running_demo("--disagreements", str(remarks)) as demo:  # the bundled model: it knows what it doesn't know
         opened(page, demo.url)
         upload(page, cat)
-        expect(page.get_by_role("heading", name="Unlike the knees")).to_be_visible()
+        # The page is there before the model is: the first upload waits for it.
+        expect(page.get_by_role("heading", name="Unlike the knees")).to_be_visible(timeout=60_000)
         expect(page.locator("#koa-knee-0")).not_to_contain_text(re.compile(r"KL \d"), use_inner_text=True)
         expect(page.locator(".layer:visible, .pictures:visible")).to_have_count(0)
         page.get_by_text("Show the grade anyway").press("Enter")
