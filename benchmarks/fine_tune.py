@@ -26,11 +26,10 @@ sys.path.insert(0, str(ROOT))
 import torch
 from accelerate import Accelerator
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 from torch.nn import functional
 
 from benchmarks.ceiling import operations, peak, seconds_of
+from benchmarks.recording import show
 from koa_hf import dataset, xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
@@ -243,12 +242,7 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(args.output, json.dumps(result, indent=2) + "\n")
     plot(rows, args.output.with_suffix(".png"))
-    table = Table(title=result["what"])
-    for column in rows[0]:
-        table.add_column(column.replace("_", " "), justify="right")
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+    show(result["what"], rows)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ from matplotlib.figure import Figure
 from benchmarks.recording import record, show
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing
-from koa_hf.grader import BUNDLED_MODEL
 from koa_hf.grades import NUM_GRADES
+from koa_hf.model_folder import BUNDLED_MODEL
 from koa_hf.release import Knee, Release
 
 FACTORS = (1, 4, 16)

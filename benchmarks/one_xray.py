@@ -31,7 +31,8 @@ from benchmarks.ceiling import operations, peak
 from koa_hf import Grader, dataset
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
-from koa_hf.grader import BUNDLED_MODEL, Grading
+from koa_hf.grader import Grading
+from koa_hf.model_folder import BUNDLED_MODEL
 from koa_hf.progress import progress_bar
 from train.data import choose_split
 from train.record import PACKAGES, git_commit, processor

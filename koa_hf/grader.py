@@ -23,7 +23,6 @@ import numpy as np
 from koa_hf import calibration, heatmap, model_folder, radiograph
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
-from koa_hf.model_folder import BUNDLED_MODEL as BUNDLED_MODEL
 from koa_hf.model_folder import ModelFolder
 from koa_hf.radiograph import ImageSource, Radiograph
 
@@ -205,11 +204,11 @@ class Grader:
                 folder of that name wins. By default `model_folder.default_model()`, the bundled one.
             revision: branch, tag or commit on the Hub.
             device: `cpu`, `cuda`, ...; by default a GPU where there is one.
-            precision: one of `koa_hf.precision.PRECISIONS`. `fp32` agrees with timm and transformers; `bf16` is about
-                twice as fast on CPUs that have it and moves probabilities by a percent or two; `auto` chooses.
+            precision: one of `koa_hf.engine_names.PRECISIONS`. `fp32` agrees with timm and transformers; `bf16` is
+                twice as fast on some CPUs that have it and moves probabilities by a percent or two; `auto` chooses.
             plain: leave the model's rules aside and take the network at its word, as timm and transformers do.
-            engine: one of `koa_hf.engines.ENGINES`: what computes the network. auto: the fastest that is installed and
-                computes the same as torch.
+            engine: one of `koa_hf.engine_names.ENGINES`: what computes the network. auto: the fastest that is installed
+                and computes the same as torch.
 
         Raises:
             KoaError: no such model, not one of ours, damaged, or the Hub can't be reached or says no.

@@ -6,8 +6,8 @@ import yaml
 from PIL import Image
 
 from koa_hf import Grader, checksums, phantom
-from koa_hf.grader import BUNDLED_MODEL
 from koa_hf.metrics import quadratic_weighted_kappa
+from koa_hf.model_folder import BUNDLED_MODEL
 from tests.demo import REPOSITORY
 
 FOLDER = REPOSITORY / BUNDLED_MODEL

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from koa_hf import Grader, checksums, dataset, dataset_hub, model_card, xception
+from koa_hf import Grader, dataset, dataset_hub, model_card, xception
 from koa_hf.calibration import probabilities_of
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
@@ -33,7 +33,7 @@ from train.calibrate import add_options, calibrate, write_calibration
 from train.data import KneeImages, choose_split
 from train.evaluate import evaluate_model, write_evaluation
 from train.measuring import measure
-from train.resolution import fit_small_knees, write_report
+from train.resolution import fit_small_knees, write_small_knees
 
 RECORD = ("run.json", "metrics.jsonl", "curves.png")
 """Of the run, kept beside the model."""
@@ -103,9 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         rules, report = calibrate(stored, plan.grading, data, args.dataset, args.training_knees, args.images_per_kind)
         write_calibration(rules, report, folder, args.results)
         small_knees, report = fit_small_knees(Grader.from_pretrained(folder, **how), validation)
-        rules.model_copy(update={"small_knees": small_knees}).save(folder)
-        checksums.record(folder)
-        write_report(report, args.results)
+        write_small_knees(rules, small_knees, report, folder, args.results)
 
         grader = Grader.from_pretrained(folder, **how)
         images = KneeImages(validation, grader.preprocessing, grader.rules)

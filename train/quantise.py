@@ -2,7 +2,7 @@
 
     python train/quantise.py --model models/koa-xception --dataset data/knee-kl --results results/int8
     python train/quantise.py --model models/koa-xception --dataset data/knee-kl --results results/int8 \\
-        --attempts plain late_half --keep /tmp/int8
+        --attempts plain late_half --keep runs/int8
 
 The guard: on the validation knees at least 99 % of the grades are those of the network in float32, and quadratic
 weighted kappa is within 0.003 of its. Ranges are learnt from training knees, every other one mirrored. Each attempt is

@@ -124,8 +124,11 @@ def fit_small_knees(grader: Grader, validation: HubDataset, count: int = KNEES) 
     return SmallKnees(widths=WIDTHS, shifts=tuple(shifts)), report
 
 
-def write_report(report: dict, out: Path) -> None:
-    """resolution.json and resolution.png."""
+def write_small_knees(rules: Rules, small_knees: SmallKnees, report: dict, model_folder: Path, out: Path) -> None:
+    """Write all rules into the model folder, the report and its picture into `out`."""
+    rules.model_copy(update={"small_knees": small_knees}).save(model_folder)
+    checksums.record(model_folder)
+    out.mkdir(parents=True, exist_ok=True)
     write_text(out / "resolution.json", json.dumps(report, indent=2) + "\n")
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     kept, moved = figure.subplots(1, 2)
@@ -153,11 +156,7 @@ def main(argv: list[str] | None = None) -> None:
     grader = Grader.from_pretrained(args.model)
     validation = choose_split(dataset.load(args.dataset, revision=args.revision), "validation", args.dataset)
     small_knees, report = fit_small_knees(grader, validation, args.knees)
-    Rules.load(args.model).model_copy(update={"small_knees": small_knees}).save(args.model)
-    checksums.record(args.model)
-    out = args.results or args.model
-    out.mkdir(parents=True, exist_ok=True)
-    write_report(report, out)
+    write_small_knees(grader.rules, small_knees, report, args.model, args.results or args.model)
     print(json.dumps(report["widths"], indent=2))
 
 

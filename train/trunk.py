@@ -86,7 +86,7 @@ def fastest(model: nn.Module, cuts: list[str], accelerator: Accelerator, images:
     suits = accelerator.device.type == "cpu" and precision in _OPENVINO_PRECISIONS and images >= WORTH_CONVERTING
     if suits and importlib.util.find_spec("openvino"):
         try:
-            return OpenVinoTrunk(Trunk(model, cuts).cpu().float(), precision, image_size)
+            return OpenVinoTrunk(trunk, precision, image_size)
         except RuntimeError as error:
             accelerator.print(f"the trunk is left to torch: OpenVINO can't take it ({str(error).splitlines()[0]})")
     return trunk.to(accelerator.device)
