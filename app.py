@@ -49,7 +49,7 @@ with quick_imports():
     from koa_hf.api import DESCRIPTIONS, Api
     from koa_hf.batch import Limits
     from koa_hf.disagreements import MAX_COMMENT, Disagreements
-    from koa_hf.engine_names import ENGINES, PRECISIONS
+    from koa_hf.engine_names import ENGINES, GRADER_PRECISIONS
     from koa_hf.errors import KoaError, exit_2_on_bad_input
     from koa_hf.examination import Film, examine, read
     from koa_hf.files import delete_older
@@ -463,7 +463,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (default: the fastest here)")
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default="auto", help="default: the fastest worth having here"
+        "--precision", choices=GRADER_PRECISIONS, default="auto", help="default: the fastest worth having here"
     )
     # A Space sets Gradio's own two variables.
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT", "7860")

@@ -21,7 +21,7 @@ from koa_hf.files import write_text
 
 CHECKSUMS_FILE = "checksums.json"
 REQUIRED = ("config.json", "model.safetensors")
-OPTIONAL = ("grading.json",)  # decides the probabilities that people see, so it is recorded where it is there
+OPTIONAL = ("grading.json", "int8.safetensors")  # decide the probabilities that people see, where they are there
 
 
 def record(folder: str | os.PathLike) -> None:

@@ -5,3 +5,7 @@ ENGINES = ("auto", "torch", "openvino")
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 """auto: the fastest that is worth its rounding on the device. See `koa_hf.precision.choose_precision`."""
+
+GRADER_PRECISIONS = (*PRECISIONS, "int8")
+"""What a Grader can compute in: int8 where the model has a network in it (`koa_hf.int8`). auto takes it where it is
+there and the CPU is fast in it."""

@@ -17,17 +17,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from koa_hf import xception
+from koa_hf import int8, xception
 from koa_hf.engine_names import ENGINES
 from koa_hf.errors import KoaError
+from koa_hf.int8 import Int8
+from koa_hf.model_folder import INT8_FILE
 from koa_hf.precision import autocast
 
 SMALLEST = 71  # pixels, the least that Xception's pooling takes
-_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+TOLERANCE, INT8_TOLERANCE = 1e-3, 0.05
+"""How far what OpenVINO computes may be from what torch does, as a share."""
+
+_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: of the layers that aren't
 
 
 def build(
-    wanted: str, model: nn.Module, layer: str | None, precision: str, image_size: int, device: torch.device
+    wanted: str,
+    model: nn.Module,
+    layer: str | None,
+    precision: str,
+    image_size: int,
+    device: torch.device,
+    numbers: Int8 | None = None,
 ) -> "TorchEngine | OpenVinoEngine":
     """An engine for a network in evaluation mode, float32, on its device.
 
@@ -35,14 +46,19 @@ def build(
         wanted: one of `ENGINES`. auto: OpenVINO where it is installed, the device is a CPU and OpenVINO computes the
             same there; else torch.
         layer: the step of `xception.STEPS` that familiarity is measured at, or None.
-        precision: `fp32`, `bf16` or `fp16`.
+        precision: `fp32`, `bf16`, `fp16`, or `int8`, which only OpenVINO computes.
         image_size: pixels.
+        numbers: for int8.
 
     Raises:
         KoaError: no such engine, or it was asked for by name and can't be used here.
     """
     if wanted not in ENGINES:
         raise KoaError(f"engine is {wanted!r}; choose one of {', '.join(ENGINES)}.")
+    if precision == "int8":
+        if wanted == "torch":
+            raise KoaError("torch doesn't compute int8 here; choose the engine openvino, or another precision.")
+        return OpenVinoEngine(model, layer, precision, image_size, device, numbers)
     if wanted == "torch" or (wanted == "auto" and device.type != "cpu"):
         return TorchEngine(model, layer, precision)
     try:
@@ -82,12 +98,22 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, model: nn.Module, layer: str | None, precision: str, image_size: int, device: torch.device):
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str | None,
+        precision: str,
+        image_size: int,
+        device: torch.device,
+        numbers: Int8 | None = None,
+    ):
         if device.type != "cpu" or precision not in _OPENVINO_PRECISIONS:
             raise KoaError(
-                f"the engine openvino computes on a CPU in {' or '.join(_OPENVINO_PRECISIONS)}, not on {device} in "
+                f"the engine openvino computes on a CPU in {', '.join(_OPENVINO_PRECISIONS)}, not on {device} in "
                 f"{precision}; choose the engine torch."
             )
+        if precision == "int8" and numbers is None:
+            raise KoaError("this model has no network in int8; choose another precision.")
         if importlib.util.find_spec("openvino") is None:
             raise KoaError("OpenVINO isn't installed here; run `pip install openvino`, or choose the engine torch.")
         import openvino
@@ -95,7 +121,7 @@ class OpenVinoEngine:
         self._measures = layer is not None
         self._lock = threading.Lock()  # one computation at a time: each takes all cores
         try:
-            file = _converted(model, layer, image_size)
+            file = _converted(model, layer, image_size, numbers if precision == "int8" else None)
             options = {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
             self._compiled = openvino.Core().compile_model(file, "CPU", options)
         except (OSError, RuntimeError) as error:
@@ -126,22 +152,28 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KOA_CACHE") or Path(base, "koa-hf"))
 
 
-def _converted(model: nn.Module, layer: str | None, image_size: int) -> Path:
+def _converted(model: nn.Module, layer: str | None, image_size: int, numbers: Int8 | None) -> Path:
     """The network as an OpenVINO file, made and compared with torch where it isn't there yet."""
     import openvino
 
-    version = f"{openvino.__version__} {layer} {image_size} {xception.fingerprint(model)}"
+    weights = xception.fingerprint(model)
+    if numbers and numbers.about.weights != weights:
+        raise KoaError(
+            f"{INT8_FILE} was made for other weights; run train/quantise.py again, or choose another precision."
+        )
+    version = f"{openvino.__version__} {layer} {image_size} {weights} {numbers.fingerprint if numbers else ''}"
     folder = cache_folder() / hashlib.sha256(version.encode()).hexdigest()[:24]
     file = folder / "network.xml"
     if file.is_file():
         return file
-    traced = _Features(xception.folded(model).float().cpu(), layer)
+    network = xception.folded(model).float().cpu()
+    traced = _Features(int8.quantised(network, numbers) if numbers else network, layer)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:  # the folder appears whole
         made = Path(temporary, "made")
         made.mkdir()
         openvino.save_model(convert(traced, image_size), made / file.name, compress_to_fp16=False)
-        _compare(traced, made / file.name, image_size)
+        _compare(traced, made / file.name, image_size, INT8_TOLERANCE if numbers else TOLERANCE)
         if not file.is_file():
             made.rename(folder)
     return file
@@ -150,6 +182,7 @@ def _converted(model: nn.Module, layer: str | None, image_size: int) -> Path:
 def convert(network: nn.Module, image_size: int):
     """A network of images (batch, 3, image_size, image_size) as a model of OpenVINO's in float32, unchecked."""
     # OpenVINO's own converter reports its use to its maker without asking; the frontend that it is built on doesn't.
+    from openvino._offline_transformations import apply_moc_transformations
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -161,10 +194,13 @@ def convert(network: nn.Module, image_size: int):
     decoder = TorchScriptPythonDecoder(traced, example_input=example)  # has to outlive the conversion
     converted = frontend.convert(frontend.load(decoder))
     converted.reshape([-1, 3, image_size, image_size])
+    # Computes what is constant. Without it the ranges for int8 stay formulas, and OpenVINO computes in float32.
+    apply_moc_transformations(converted, False)
     return converted
 
 
-def _compare(network: nn.Module, file: Path, image_size: int) -> None:
+def _compare(network: nn.Module, file: Path, image_size: int, tolerance: float) -> None:
+    """Raise a RuntimeError where OpenVINO's outputs differ from torch's by more than that share of their size."""
     import openvino
 
     generator = torch.Generator().manual_seed(0)
@@ -174,5 +210,6 @@ def _compare(network: nn.Module, file: Path, image_size: int) -> None:
     expected = expected if isinstance(expected, tuple) else (expected,)
     found = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([images.numpy()])
     for ours, theirs in zip(found.values(), expected, strict=True):
-        if not np.allclose(ours, theirs.numpy(), rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
+        # Not element by element: in int8 a value halfway between two may be rounded to either.
+        if not np.linalg.norm(ours - theirs.numpy()) <= tolerance * float(theirs.norm()):
             raise RuntimeError("its result differs from torch's")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from koa_hf.engines import OpenVinoEngine, TorchEngine
+    from koa_hf.int8 import Int8
     from koa_hf.preprocess import Preprocessing
     from koa_hf.rules import Rules
 
@@ -145,7 +147,7 @@ class Grader:
         rules: what lies between the network's output and a grading (grading.json).
         model_id: the folder or Hub id it came from.
         revision: Hub commit, or the first 12 hexadecimal digits of the weights' sha256.
-        precision: `fp32`, `bf16` or `fp16`: what it computes in.
+        precision: `fp32`, `bf16`, `fp16` or `int8`: what it computes in.
         engine: `torch` or `openvino`: what it computes with.
         note: what the model's maker wants every user to read (`koa_note` in config.json); may be empty.
     """
@@ -162,30 +164,45 @@ class Grader:
         device: str | torch.device | None = None,
         precision: str = "fp32",
         engine: str = "torch",
+        int8: Int8 | None = None,
     ):
         import torch
 
-        from koa_hf import engines
-        from koa_hf.engine_names import PRECISIONS
-        from koa_hf.precision import choose_precision
+        from koa_hf.engine_names import GRADER_PRECISIONS
         from koa_hf.rules import Rules
 
         self.device = _device(device)
-        if precision not in PRECISIONS:
-            raise KoaError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
-        self.precision = choose_precision(precision, self.device)
+        if precision not in GRADER_PRECISIONS:
+            raise KoaError(f"precision is {precision!r}; choose one of {', '.join(GRADER_PRECISIONS)}.")
         # Convolutions run fastest on channels-last tensors, on CPUs as on tensor cores.
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
         self.preprocessing = preprocessing
         self.rules = rules or Rules()
-        familiarity = self.rules.familiarity
-        layer = familiarity.layer if familiarity else None
-        self._compute = engines.build(engine, self.model, layer, self.precision, preprocessing.image_size, self.device)
+        self._compute, self.precision = self._built(engine, precision, int8)
         self.engine = self._compute.name
+        if self.precision == "int8":
+            self.rules = int8.rules(self.rules)
+        familiarity = self.rules.familiarity
         self._unfamiliarity = familiarity.measure(self.device) if familiarity else None
         self.model_id = model_id
         self.revision = revision
         self.note = note
+
+    def _built(self, engine: str, precision: str, numbers: Int8 | None) -> tuple[TorchEngine | OpenVinoEngine, str]:
+        """What computes the network, and the precision that it really does so in."""
+        from koa_hf import engines, int8
+        from koa_hf.precision import choose_precision
+
+        familiarity = self.rules.familiarity
+        layer = familiarity.layer if familiarity else None
+        size = self.preprocessing.image_size
+        if precision == "auto" and engine != "torch" and numbers and self.device.type == "cpu" and int8.is_fast_here():
+            try:
+                return engines.build(engine, self.model, layer, "int8", size, self.device, numbers), "int8"
+            except KoaError:  # OpenVINO isn't installed, or computes something else on this CPU
+                pass
+        precision = choose_precision(precision, self.device)
+        return engines.build(engine, self.model, layer, precision, size, self.device, numbers), precision
 
     @classmethod
     def from_pretrained(
@@ -204,8 +221,9 @@ class Grader:
                 folder of that name wins. By default `model_folder.default_model()`, the bundled one.
             revision: branch, tag or commit on the Hub.
             device: `cpu`, `cuda`, ...; by default a GPU where there is one.
-            precision: one of `koa_hf.engine_names.PRECISIONS`. `fp32` agrees with timm and transformers; `bf16` is
-                twice as fast on some CPUs that have it and moves probabilities by a percent or two; `auto` chooses.
+            precision: one of `koa_hf.engine_names.GRADER_PRECISIONS`. `fp32` agrees with timm and transformers; `bf16`
+                is twice as fast on some CPUs that have it, `int8` on most where the model has it, and either moves
+                probabilities by a percent or two; `auto` chooses.
             plain: leave the model's rules aside and take the network at its word, as timm and transformers do.
             engine: one of `koa_hf.engine_names.ENGINES`: what computes the network. auto: the fastest that is installed
                 and computes the same as torch.
@@ -226,6 +244,7 @@ class Grader:
     ) -> Grader:
         """As `from_pretrained`, of a model that was found already."""
         from koa_hf import xception
+        from koa_hf.int8 import Int8
         from koa_hf.rules import Rules
 
         network, preprocessing = xception.load(found.folder)
@@ -239,6 +258,7 @@ class Grader:
             device=device,
             precision=precision,
             engine=engine,
+            int8=Int8.load(found.folder) if precision in ("auto", "int8") else None,
         )
 
     def grade(self, source: ImageSource, name: str | None = None) -> Grading:

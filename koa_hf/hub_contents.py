@@ -22,7 +22,7 @@ from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
 CARD = "README.md"
 
 MODEL_FILES = (
-    *("config.json", "model.safetensors", "grading.json", checksums.CHECKSUMS_FILE, CARD),
+    *("config.json", "model.safetensors", "int8.safetensors", "grading.json", checksums.CHECKSUMS_FILE, CARD),
     *("recipe.yaml", "run.json", "metrics.json", "metrics.jsonl", "curves.png", "confusion_matrix.png"),
 )
 """What of a run folder belongs on the Hub: the model, its card, and the record that lets somebody repeat or doubt it.

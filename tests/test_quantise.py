@@ -1,10 +1,15 @@
 """int8: what is done to the network before it, and the guard that it has to pass."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from koa_hf import Grader, xception
+from koa_hf.errors import KoaError
+from koa_hf.int8 import About, Int8, even_out
+from koa_hf.model_folder import INT8_FILE
 from train import quantise, recipe
 
 SIZE = 71
@@ -21,7 +26,7 @@ def grader(model_folder) -> Grader:
 def test_evening_out_the_channels_leaves_the_function_as_it_is(grader):
     network = xception.folded(grader.model)
     before, weights = network(IMAGES), network.block5.rep[1].pointwise.weight.clone()
-    quantise.equalise(network, IMAGES, 0.7)
+    even_out(network, quantise.reach_evenly(network, IMAGES, 0.7))
     assert not torch.equal(network.block5.rep[1].pointwise.weight, weights)
     torch.testing.assert_close(network(IMAGES), before, rtol=1e-3, atol=1e-3)
 
@@ -52,16 +57,34 @@ def test_the_guard_fails_a_kappa_that_moved_though_few_grades_changed(grader):
     assert not verdict["passes"]
 
 
-def test_what_stays_in_float_is_left_out_of_int8(grader):
+def test_a_network_in_int8_is_saved_loaded_and_computed(grader, model_folder, tmp_path, monkeypatch):
     pytest.importorskip("nncf")
-    how = quantise.Attempt(kept=quantise._through(7), equalised=0.7)
-    model = quantise.quantised(xception.folded(grader.model), "block12", IMAGES, how)
-    assert 0.3 < quantise.share_in_int8(model) < 0.5
-    features, inner = quantise.compiled(model)(IMAGES)
-    with torch.no_grad():
-        expected, _ = xception.features(grader.model, IMAGES)
-    assert inner.shape == (4, 1024)
-    assert 0 < float((features - expected).abs().max()) < 0.2 * float(expected.abs().max())
-    names = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "FakeQuantize"]
-    assert any("block8." in name for name in names)
-    assert not any(f"block{i}." in name for name in names for i in range(1, 8))
+    monkeypatch.setenv("KOA_CACHE", str(tmp_path / "cache"))
+    size = grader.preprocessing.image_size
+    images = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    network = xception.folded(grader.model)
+    numbers = quantise.quantise(network, images, quantise.Attempt(kept=quantise._through(7), equalised=0.7))
+    assert 0.3 < quantise.share_in_int8(network, numbers, images[0]) < 0.5
+    names = [name for name in numbers if name.endswith(".step")]
+    assert any(name.startswith("block8.") for name in names)
+    assert not any(name.startswith(f"block{i}.") for name in names for i in range(1, 8))
+
+    folder = tmp_path / "model"
+    shutil.copytree(model_folder, folder)
+    weights = xception.fingerprint(grader.model)
+    about = About(weights=weights, temperature=1.5, thresholds=None, level=0.2, unfamiliarity=1.1)
+    Int8(numbers, about).save(folder)
+    quick = Grader.from_pretrained(folder, device="cpu", precision="int8")
+    assert (quick.engine, quick.precision) == ("openvino", "int8")
+    expected, found = grader.forward(images).logits, quick.forward(images).logits
+    assert 0 < float((found - expected).abs().max()) < 0.2 * float(expected.abs().max())
+
+    Int8(numbers, about.model_copy(update={"weights": "others"})).save(folder)
+    with pytest.raises(KoaError, match="made for other weights"):
+        Grader.from_pretrained(folder, device="cpu", precision="int8")
+    (folder / INT8_FILE).write_bytes(b"half")
+    with pytest.raises(KoaError, match="is damaged"):
+        Grader.from_pretrained(folder, device="cpu", precision="int8")
+    (folder / INT8_FILE).unlink()
+    with pytest.raises(KoaError, match="no network in int8"):
+        Grader.from_pretrained(folder, device="cpu", precision="int8")

@@ -28,7 +28,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from koa_hf import Grader, calibration, dataset, dataset_hub
-from koa_hf.engine_names import ENGINES, PRECISIONS
+from koa_hf.engine_names import ENGINES, GRADER_PRECISIONS
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
@@ -199,7 +199,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--configuration", default="default", help="default, or auto_test (the detector's crops)")
     parser.add_argument("--split", default="validation", help="train, validation or test")
     parser.add_argument("--output-dir", help="default: runs/evaluation/MODEL-SPLIT")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="fp32 is what the Grader serves")
+    parser.add_argument("--precision", choices=GRADER_PRECISIONS, default="fp32", help="fp32 is what the Grader serves")
     parser.add_argument("--engine", choices=ENGINES, default="torch", help="what computes (default: %(default)s)")
     parser.add_argument("--plain", action="store_true", help="leave the model's grading.json aside: argmax of softmax")
     parser.add_argument("--cpu", action="store_true", help="measure on the CPU even where there is a GPU")
