@@ -290,14 +290,18 @@ def judge(found: Seen, expected: Seen, grades: np.ndarray, grader: Grader, how: 
 
 
 def try_out(
-    how: Attempt, grader: Grader, train: torch.Tensor, validation: torch.Tensor
+    how: Attempt, grader: Grader, weights: str, train: torch.Tensor, validation: torch.Tensor
 ) -> tuple[dict[str, torch.Tensor], Seen, float]:
-    """Quantise in one way, see the validation knees; also the share of the multiplications that are in int8."""
+    """Quantise in one way, see the validation knees; also the share of the multiplications that are in int8.
+
+    Args:
+        weights: `xception.fingerprint` of the grader's network.
+    """
     images = normalise(train[: how.knees]).clone()
     images[1::2] = images[1::2].flip(-1)
     network = xception.folded(grader.model).float()
     numbers = quantise(network, images, how)
-    about = About(weights=xception.fingerprint(grader.model), temperature=1, thresholds=None, level=0, unfamiliarity=1)
+    about = About(weights=weights, temperature=1, thresholds=None, level=0, unfamiliarity=1)
     compute = engine_of(grader, Int8(numbers, about))
     seen = see(compute, grader, validation, "validation knees in int8")
     return numbers, seen, share_in_int8(network, numbers, images[0])
@@ -345,14 +349,14 @@ def main(argv: list[str] | None = None) -> None:
         validation = validation.select(np.sort(random.permutation(len(validation))[: args.knees]))
     training, knees = pixels_of(train, grader, "training knees"), pixels_of(validation, grader, "validation knees")
     expected = see(engine_of(grader, None), grader, knees, "validation knees in float32")
-    grades = np.array(validation["label"])
+    grades, weights = np.array(validation["label"]), xception.fingerprint(grader.model)
 
     args.results.mkdir(parents=True, exist_ok=True)
     file = args.results / "attempts.json"
     measured = json.loads(file.read_text())["attempts"] if file.is_file() else {}
     best: tuple[float, Int8] | None = None
     for name in args.attempts:
-        numbers, found, share = try_out(ATTEMPTS[name], grader, training, knees)
+        numbers, found, share = try_out(ATTEMPTS[name], grader, weights, training, knees)
         verdict = {"share_in_int8": share, "knees": len(knees), **judge(found, expected, grades, grader, how)}
         measured[name] = {
             "how": asdict(ATTEMPTS[name]),
@@ -364,7 +368,7 @@ def main(argv: list[str] | None = None) -> None:
         result = {
             "what": "int8 against float32, both by OpenVINO, on validation knees by the model's rules",
             "guard": {"least_unchanged": LEAST_UNCHANGED, "largest_kappa_change": LARGEST_KAPPA_CHANGE},
-            "attempts": {one: measured[one] for one in ATTEMPTS if one in measured},
+            "attempts": measured,
         }
         write_text(file, json.dumps(result, indent=2) + "\n")
         print(
@@ -374,7 +378,6 @@ def main(argv: list[str] | None = None) -> None:
             flush=True,
         )
         if verdict["passes"] and (best is None or share > best[0]):
-            weights = xception.fingerprint(grader.model)
             best = share, Int8(numbers, About(weights=weights, **verdict.pop("refitted"), measured=verdict))
     if args.write:
         if best is None:
