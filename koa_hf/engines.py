@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,24 +32,34 @@ TOLERANCE, INT8_TOLERANCE = 1e-3, 0.05
 _OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: of the layers that aren't
 
 
-def build(
-    wanted: str,
-    model: nn.Module,
-    layer: str | None,
-    precision: str,
-    image_size: int,
-    device: torch.device,
-    numbers: Int8 | None = None,
-) -> "TorchEngine | OpenVinoEngine":
-    """An engine for a network in evaluation mode, float32, on its device.
+@dataclass(frozen=True)
+class Network:
+    """What an engine computes.
+
+    Attributes:
+        model: in evaluation mode, float32, on the device that computes it.
+        layer: the step of `xception.STEPS` that familiarity is measured at, or None.
+        image_size: pixels.
+        int8: its numbers for int8, where it has them.
+    """
+
+    model: nn.Module
+    layer: str | None
+    image_size: int
+    int8: Int8 | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+def build(wanted: str, network: Network, precision: str) -> "TorchEngine | OpenVinoEngine":
+    """An engine for a network.
 
     Args:
         wanted: one of `ENGINES`. auto: OpenVINO where it is installed, the device is a CPU and OpenVINO computes the
             same there; else torch.
-        layer: the step of `xception.STEPS` that familiarity is measured at, or None.
         precision: `fp32`, `bf16`, `fp16`, or `int8`, which only OpenVINO computes.
-        image_size: pixels.
-        numbers: for int8.
 
     Raises:
         KoaError: no such engine, or it was asked for by name and can't be used here.
@@ -58,14 +69,14 @@ def build(
     if precision == "int8":
         if wanted == "torch":
             raise KoaError("torch doesn't compute int8 here; choose the engine openvino, or another precision.")
-        return OpenVinoEngine(model, layer, precision, image_size, device, numbers)
-    if wanted == "torch" or (wanted == "auto" and device.type != "cpu"):
-        return TorchEngine(model, layer, precision)
+        return OpenVinoEngine(network, precision)
+    if wanted == "torch" or (wanted == "auto" and network.device.type != "cpu"):
+        return TorchEngine(network, precision)
     try:
-        return OpenVinoEngine(model, layer, precision, image_size, device)
+        return OpenVinoEngine(network, precision)
     except KoaError:
         if wanted == "auto":
-            return TorchEngine(model, layer, precision)
+            return TorchEngine(network, precision)
         raise
 
 
@@ -74,10 +85,9 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, model: nn.Module, layer: str | None, precision: str):
-        self.layer, self.precision = layer, precision
-        self.device = next(model.parameters()).device
-        self.model = xception.folded(model)
+    def __init__(self, network: Network, precision: str):
+        self.layer, self.device, self.precision = network.layer, network.device, precision
+        self.model = xception.folded(network.model)
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -98,30 +108,22 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: str | None,
-        precision: str,
-        image_size: int,
-        device: torch.device,
-        numbers: Int8 | None = None,
-    ):
-        if device.type != "cpu" or precision not in _OPENVINO_PRECISIONS:
+    def __init__(self, network: Network, precision: str):
+        if network.device.type != "cpu" or precision not in _OPENVINO_PRECISIONS:
             raise KoaError(
-                f"the engine openvino computes on a CPU in {', '.join(_OPENVINO_PRECISIONS)}, not on {device} in "
-                f"{precision}; choose the engine torch."
+                f"the engine openvino computes on a CPU in {', '.join(_OPENVINO_PRECISIONS)}, not on "
+                f"{network.device} in {precision}; choose the engine torch."
             )
-        if precision == "int8" and numbers is None:
+        if precision == "int8" and network.int8 is None:
             raise KoaError("this model has no network in int8; choose another precision.")
         if importlib.util.find_spec("openvino") is None:
             raise KoaError("OpenVINO isn't installed here; run `pip install openvino`, or choose the engine torch.")
         import openvino
 
-        self._measures = layer is not None
+        self._measures = network.layer is not None
         self._lock = threading.Lock()  # one computation at a time: each takes all cores
         try:
-            file = _converted(model, layer, image_size, numbers if precision == "int8" else None)
+            file = _converted(network, network.int8 if precision == "int8" else None)
             options = {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
             self._compiled = openvino.Core().compile_model(file, "CPU", options)
         except (OSError, RuntimeError) as error:
@@ -152,28 +154,28 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KOA_CACHE") or Path(base, "koa-hf"))
 
 
-def _converted(model: nn.Module, layer: str | None, image_size: int, numbers: Int8 | None) -> Path:
+def _converted(network: Network, numbers: Int8 | None) -> Path:
     """The network as an OpenVINO file, made and compared with torch where it isn't there yet."""
     import openvino
 
-    weights = xception.fingerprint(model)
+    weights = xception.fingerprint(network.model)
     if numbers and numbers.about.weights != weights:
         raise KoaError(
             f"{INT8_FILE} was made for other weights; run train/quantise.py again, or choose another precision."
         )
-    version = f"{openvino.__version__} {layer} {image_size} {weights} {numbers.fingerprint if numbers else ''}"
-    folder = cache_folder() / hashlib.sha256(version.encode()).hexdigest()[:24]
+    what = f"{network.layer} {network.image_size} {weights} {numbers.fingerprint if numbers else ''}"
+    folder = cache_folder() / hashlib.sha256(f"{openvino.__version__} {what}".encode()).hexdigest()[:24]
     file = folder / "network.xml"
     if file.is_file():
         return file
-    network = xception.folded(model).float().cpu()
-    traced = _Features(int8.quantised(network, numbers) if numbers else network, layer)
+    folded = xception.folded(network.model).float().cpu()
+    traced = _Features(int8.quantised(folded, numbers) if numbers else folded, network.layer)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:  # the folder appears whole
         made = Path(temporary, "made")
         made.mkdir()
-        openvino.save_model(convert(traced, image_size), made / file.name, compress_to_fp16=False)
-        _compare(traced, made / file.name, image_size, INT8_TOLERANCE if numbers else TOLERANCE)
+        openvino.save_model(convert(traced, network.image_size), made / file.name, compress_to_fp16=False)
+        _compare(traced, made / file.name, network.image_size, INT8_TOLERANCE if numbers else TOLERANCE)
         if not file.is_file():
             made.rename(folder)
     return file

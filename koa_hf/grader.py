@@ -180,8 +180,9 @@ class Grader:
         self.rules = rules or Rules()
         self._compute, self.precision = self._built(engine, precision, int8)
         self.engine = self._compute.name
+        self._shift = torch.zeros(NUM_GRADES, device=self.device)
         if self.precision == "int8":
-            self.rules = int8.rules(self.rules)
+            self.rules, self._shift = int8.rules(self.rules), torch.tensor(int8.about.shift)
         familiarity = self.rules.familiarity
         self._unfamiliarity = familiarity.measure(self.device) if familiarity else None
         self.model_id = model_id
@@ -194,15 +195,16 @@ class Grader:
         from koa_hf.precision import choose_precision
 
         familiarity = self.rules.familiarity
-        layer = familiarity.layer if familiarity else None
-        size = self.preprocessing.image_size
+        network = engines.Network(
+            self.model, familiarity.layer if familiarity else None, self.preprocessing.image_size, numbers
+        )
         if precision == "auto" and engine != "torch" and numbers and self.device.type == "cpu" and int8.is_fast_here():
             try:
-                return engines.build(engine, self.model, layer, "int8", size, self.device, numbers), "int8"
+                return engines.build(engine, network, "int8"), "int8"
             except KoaError:  # OpenVINO isn't installed, or computes something else on this CPU
                 pass
         precision = choose_precision(precision, self.device)
-        return engines.build(engine, self.model, layer, precision, size, self.device, numbers), precision
+        return engines.build(engine, network, precision), precision
 
     @classmethod
     def from_pretrained(
@@ -341,7 +343,7 @@ class Grader:
             both = torch.cat([images, images.flip(-1)]) if self.rules.flip_average else images
             features, inner = self._compute(both)
             # The head stays in float32: it costs nothing there, and the maps then add up to exactly these logits.
-            logits = self.model.forward_head(features)
+            logits = self.model.forward_head(features) + self._shift
             maps = heatmap.class_activation_map(features, self.model.fc)
             if self.rules.flip_average:
                 logits = logits.unflatten(0, (2, -1)).mean(0)

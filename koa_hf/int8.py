@@ -20,6 +20,7 @@ from torch.nn import functional
 from koa_hf.errors import KoaError
 from koa_hf.files import replacing
 from koa_hf.model_folder import INT8_FILE
+from koa_hf.resolution import Shift
 from koa_hf.rules import Rules
 
 _ABOUT = "int8"
@@ -31,6 +32,7 @@ class About(BaseModel):
     Attributes:
         weights: `xception.fingerprint` of the network that they belong to.
         temperature, thresholds, level: as in `koa_hf.rules`, fitted to the network in int8.
+        shift: added to the logits; what int8 takes from them on average.
         unfamiliarity: what distances from the training knees are divided by, so that their median is that in float32.
         measured: how the grades compare with those in float32; for people, not used.
     """
@@ -42,6 +44,7 @@ class About(BaseModel):
     temperature: float = Field(gt=0)
     thresholds: tuple[float, float, float, float] | None
     level: float = Field(ge=0, le=1)
+    shift: Shift
     unfamiliarity: float = Field(gt=0)
     measured: dict = {}
 

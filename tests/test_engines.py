@@ -9,7 +9,6 @@ import torch
 from koa_hf import engines, xception
 from koa_hf.errors import KoaError
 
-CPU = torch.device("cpu")
 SIZE = 71
 IMAGES = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -20,7 +19,7 @@ def network(model_folder) -> torch.nn.Module:
 
 
 def build(wanted: str, network: torch.nn.Module, precision: str = "fp32", layer: str | None = "block8"):
-    return engines.build(wanted, network, layer, precision, SIZE, CPU)
+    return engines.build(wanted, engines.Network(network, layer, SIZE), precision)
 
 
 @pytest.mark.parametrize("layer", ["block8", None])

@@ -72,12 +72,15 @@ def test_a_network_in_int8_is_saved_loaded_and_computed(grader, model_folder, tm
     folder = tmp_path / "model"
     shutil.copytree(model_folder, folder)
     weights = xception.fingerprint(grader.model)
-    about = About(weights=weights, temperature=1.5, thresholds=None, level=0.2, unfamiliarity=1.1)
+    about = About(weights=weights, temperature=1.5, thresholds=None, level=0.2, shift=(0,) * 5, unfamiliarity=1.1)
     Int8(numbers, about).save(folder)
     quick = Grader.from_pretrained(folder, device="cpu", precision="int8")
     assert (quick.engine, quick.precision) == ("openvino", "int8")
     expected, found = grader.forward(images).logits, quick.forward(images).logits
     assert 0 < float((found - expected).abs().max()) < 0.2 * float(expected.abs().max())
+    Int8(numbers, about.model_copy(update={"shift": (1.0, 2.0, 3.0, 4.0, 5.0)})).save(folder)
+    shifted = Grader.from_pretrained(folder, device="cpu", precision="int8").forward(images).logits
+    torch.testing.assert_close(shifted - found, torch.arange(1.0, 6).expand(4, 5))
 
     Int8(numbers, about.model_copy(update={"weights": "others"})).save(folder)
     with pytest.raises(KoaError, match="made for other weights"):

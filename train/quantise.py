@@ -12,12 +12,13 @@ with the calibration fitted again for it. Needs `pip install -r requirements-dev
 """
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from torch import nn
 from koa_hf import Grader, checksums, dataset, engines, xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
+from koa_hf.grades import NUM_GRADES
 from koa_hf.int8 import About, Int8, even_out
 from koa_hf.metrics import quadratic_weighted_kappa
 from koa_hf.preprocess import normalise
@@ -50,8 +52,6 @@ TIE = 0.01
 BATCH_SIZE = 12
 LEAST_SCALE = 0.1
 """Channels that reach less than this share of the median channel are equalised as if they reached it."""
-
-Compute = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
 
 
 @dataclass(frozen=True)
@@ -107,24 +107,18 @@ class Seen:
     unfamiliarity: np.ndarray | None
 
 
-@torch.inference_mode()
-def see(compute: Compute, grader: Grader, pixels: torch.Tensor, what: str) -> Seen:
-    """Run knees, uint8 (n, size, size), through a network as `Grader.forward` does."""
-    familiarity = grader.rules.familiarity
-    distance = familiarity.measure() if familiarity else None
+def see(grader: Grader, pixels: torch.Tensor, what: str) -> Seen:
+    """What a grader makes of knees, uint8 (n, size, size)."""
     logits, distances = [], []
     with progress_bar(what, len(pixels), show=True) as advance:
         for batch in pixels.split(BATCH_SIZE):
-            images = normalise(batch)
-            both = torch.cat([images, images.flip(-1)]) if grader.rules.flip_average else images
-            features, inner = compute(both)
-            found = grader.model.forward_head(features)
-            logits.append(found.unflatten(0, (2, -1)).mean(0) if grader.rules.flip_average else found)
-            if distance:
-                distances.append(distance(inner[: len(images)]))
+            output = grader.forward(normalise(batch))
+            logits.append(output.logits)
+            if output.unfamiliarity is not None:
+                distances.append(output.unfamiliarity)
             for _ in batch:
                 advance()
-    return Seen(torch.cat(logits).numpy(), torch.cat(distances).numpy() if distance else None)
+    return Seen(torch.cat(logits).numpy(), torch.cat(distances).numpy() if distances else None)
 
 
 @torch.inference_mode()
@@ -217,18 +211,14 @@ def _constant(output) -> torch.Tensor:
     return torch.from_numpy(output.get_node().get_data().copy()).float().flatten()
 
 
-def engine_of(grader: Grader, numbers: Int8 | None) -> engines.OpenVinoEngine:
-    """What computes a grader's network in int8, or in float32."""
-    layer = grader.rules.familiarity.layer if grader.rules.familiarity else None
-    return engines.build(
-        "openvino",
-        grader.model,
-        layer,
-        "int8" if numbers else "fp32",
-        grader.preprocessing.image_size,
-        grader.device,
-        numbers,
-    )
+def in_int8(grader: Grader, numbers: dict[str, torch.Tensor]) -> Grader:
+    """A grader whose network is computed in int8, not calibrated for it."""
+    weights = xception.fingerprint(grader.model)
+    about = About(weights=weights, temperature=1, thresholds=None, level=0, shift=(0.0,) * NUM_GRADES, unfamiliarity=1)
+    return Grader(
+        grader.model, grader.preprocessing, grader.rules,
+        device="cpu", precision="int8", engine="openvino", int8=Int8(numbers, about),
+    )  # fmt: skip
 
 
 @torch.inference_mode()
@@ -290,21 +280,27 @@ def judge(found: Seen, expected: Seen, grades: np.ndarray, grader: Grader, how: 
 
 
 def try_out(
-    how: Attempt, grader: Grader, weights: str, train: torch.Tensor, validation: torch.Tensor
-) -> tuple[dict[str, torch.Tensor], Seen, float]:
-    """Quantise in one way, see the validation knees; also the share of the multiplications that are in int8.
+    how: Attempt, grader: Grader, train: torch.Tensor, of_train: Seen, validation: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], np.ndarray, Seen, float]:
+    """Quantise in one way.
 
     Args:
-        weights: `xception.fingerprint` of the grader's network.
+        train, validation: knees, uint8 (n, size, size).
+        of_train: what the network in float32 makes of the training knees.
+
+    Returns:
+        The numbers; what int8 takes from the logits on average over the training knees, (5,); what it makes of the
+        validation knees with that given back; and the share of the multiplications that are in int8.
     """
     images = normalise(train[: how.knees]).clone()
     images[1::2] = images[1::2].flip(-1)
     network = xception.folded(grader.model).float()
     numbers = quantise(network, images, how)
-    about = About(weights=weights, temperature=1, thresholds=None, level=0, unfamiliarity=1)
-    compute = engine_of(grader, Int8(numbers, about))
-    seen = see(compute, grader, validation, "validation knees in int8")
-    return numbers, seen, share_in_int8(network, numbers, images[0])
+    quick = in_int8(grader, numbers)
+    shift = (of_train.logits - see(quick, train, "training knees in int8").logits).mean(0)
+    seen = see(quick, validation, "validation knees in int8")
+    seen = dataclasses.replace(seen, logits=seen.logits + shift)
+    return numbers, shift, seen, share_in_int8(network, numbers, images[0])
 
 
 def pixels_of(split: Dataset, grader: Grader, what: str) -> torch.Tensor:
@@ -348,7 +344,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.knees:
         validation = validation.select(np.sort(random.permutation(len(validation))[: args.knees]))
     training, knees = pixels_of(train, grader, "training knees"), pixels_of(validation, grader, "validation knees")
-    expected = see(engine_of(grader, None), grader, knees, "validation knees in float32")
+    of_train = see(grader, training, "training knees in float32")
+    expected = see(grader, knees, "validation knees in float32")
     grades, weights = np.array(validation["label"]), xception.fingerprint(grader.model)
 
     args.results.mkdir(parents=True, exist_ok=True)
@@ -356,10 +353,11 @@ def main(argv: list[str] | None = None) -> None:
     measured = json.loads(file.read_text())["attempts"] if file.is_file() else {}
     best: tuple[float, Int8] | None = None
     for name in args.attempts:
-        numbers, found, share = try_out(ATTEMPTS[name], grader, weights, training, knees)
+        numbers, shift, found, share = try_out(ATTEMPTS[name], grader, training, of_train, knees)
         verdict = {"share_in_int8": share, "knees": len(knees), **judge(found, expected, grades, grader, how)}
+        verdict["refitted"]["shift"] = shift.tolist()
         measured[name] = {
-            "how": asdict(ATTEMPTS[name]),
+            "how": dataclasses.asdict(ATTEMPTS[name]),
             **verdict,
             "model": f"{grader.model_id}, {grader.revision}",
             "packages": versions,
