@@ -10,12 +10,10 @@ are ties. The ceiling is this machine's own matrix product. Writes results/bench
 
 import argparse
 import io
-import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,18 +26,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.ceiling import operations, peak
+from benchmarks.recording import record
 from koa_hf import Grader, dataset
 from koa_hf.errors import exit_2_on_bad_input
-from koa_hf.files import write_text
 from koa_hf.grader import Grading
-from koa_hf.model_folder import BUNDLED_MODEL
+from koa_hf.model_folder import BUNDLED_MODEL, INT8_FILE
 from koa_hf.progress import progress_bar
 from train.data import choose_split
-from train.record import PACKAGES, git_commit, processor
 
 TIE = 0.01  # between the two most probable grades
 BATCH = 16
-ENGINES = (("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"))
+ENGINES = (("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
 
 
 def milliseconds(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -84,6 +81,7 @@ def main() -> None:
     graders = {
         f"{engine} {precision}": Grader.from_pretrained(args.model, precision=precision, engine=engine, device="cpu")
         for engine, precision in ENGINES
+        if precision != "int8" or Path(args.model, INT8_FILE).is_file()
     }
     pipeline = transformers.pipeline("image-classification", model=args.model, device="cpu")
     baseline = "transformers pipeline (one pass, no heat map)"
@@ -123,18 +121,16 @@ def main() -> None:
         "times_the_baseline": {name: round(single[baseline] / value, 2) for name, value in single.items()},
         "ceiling_milliseconds_a_pass": {name: round(value, 1) for name, value in ceiling.items()},
         "share_of_the_ceiling": {
-            name: round(passes * ceiling[grader.precision] / single[name], 2) for name, grader in graders.items()
+            name: round(passes * ceiling[grader.precision] / single[name], 2)
+            for name, grader in graders.items()
+            if grader.precision in ceiling
         },
         "validation_images": len(images),
         "against_torch_fp32": {
             name: differences(gradings[name], gradings["torch fp32"]) for name in graders if name != "torch fp32"
         },
-        "processor": processor(),
-        "packages": {name: version(name) for name in (*PACKAGES, "openvino")},
-        "git_commit": git_commit(),
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(args.output, json.dumps(result, indent=2) + "\n")
+    record(args.output, result)
     table = Table(title=result["what"])
     for column in ("way", "single", f"batch of {BATCH}", "times the baseline", "grades changed", "of these ties"):
         table.add_column(column, justify="right")

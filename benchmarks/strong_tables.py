@@ -18,9 +18,10 @@ from koa_hf.files import write_text
 from koa_hf.metrics import table_rows
 
 RESULTS = ROOT / "results"
-BUNDLED = "strong"
+BUNDLED, BASE = "strong", "strong-start"  # the bundled model, and the run of the recipe that all are compared with
 # Keys of a recipe that say nothing of the training, or that have a column of their own.
 NOT_COMPARED = ("name", "description", "note", "grading", "image_size", "image_sizes", "epochs", "seed")
+STARTS = {"1f1bfd74076f": BASE}  # by the beginning of the sha256 of its weights, as it was bundled
 READ_OUTS = {
     "most_probable": "most probable grade",
     "rounded": "expected grade, rounded",
@@ -73,7 +74,7 @@ def changes(recipe: dict, from_recipe: dict) -> str:
 def runs() -> str:
     """The ablation: every run on the whole release, what it was, and its figures on validation (plain, argmax)."""
     rows = []
-    base = yaml.safe_load((RESULTS / BUNDLED / "recipe.yaml").read_text())
+    base = yaml.safe_load((RESULTS / BASE / "recipe.yaml").read_text())
     for folder in sorted(path.parent for path in RESULTS.glob("*/run.json")):
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
         run = json.loads((folder / "run.json").read_text())
@@ -85,8 +86,12 @@ def runs() -> str:
         machine = run["machine"]
         minutes = f"{run['seconds']['this_process'] / 60:.0f} min, {machine['device']} {machine['precision']}"
         figures = [f"{metrics['figures'][name]:.3f}" for name in FIGURES]
-        rows.append([folder.name, changes(recipe, base), str(epochs), size, str(recipe["seed"]), minutes, *figures])
-    header = ["run", f"what differs from `{BUNDLED}`", "epochs", "px", "seed", "time, device", *FIGURES.values()]
+        different = changes(recipe, base)
+        if start := run.get("started_from"):
+            different = f"continues {STARTS.get(start['revision'], start['model'])}; {different}"
+        name = f"{folder.name} (bundled)" if folder.name == BUNDLED else folder.name
+        rows.append([name, different, str(epochs), size, str(recipe["seed"]), minutes, *figures])
+    header = ["run", f"what differs from `{BASE}`", "epochs", "px", "seed", "time, device", *FIGURES.values()]
     return table(header, rows)
 
 

@@ -8,4 +8,4 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 GRADER_PRECISIONS = (*PRECISIONS, "int8")
 """What a Grader can compute in: int8 where the model has a network in it (`koa_hf.int8`). auto takes it where it is
-there and the CPU is fast in it."""
+there, and the CPU is fast in it and not in bfloat16."""

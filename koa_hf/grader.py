@@ -198,13 +198,15 @@ class Grader:
         network = engines.Network(
             self.model, familiarity.layer if familiarity else None, self.preprocessing.image_size, numbers
         )
-        if precision == "auto" and engine != "torch" and numbers and self.device.type == "cpu" and int8.is_fast_here():
+        chosen = choose_precision(precision, self.device)
+        # Where bfloat16 pays, int8 is hardly faster.
+        rather = precision == "auto" and chosen == "fp32" and numbers and self.device.type == "cpu"
+        if rather and engine != "torch" and int8.is_fast_here():
             try:
                 return engines.build(engine, network, "int8"), "int8"
             except KoaError:  # OpenVINO isn't installed, or computes something else on this CPU
                 pass
-        precision = choose_precision(precision, self.device)
-        return engines.build(engine, network, precision), precision
+        return engines.build(engine, network, chosen), chosen
 
     @classmethod
     def from_pretrained(
