@@ -1,6 +1,6 @@
 """What several models are worth together: the mean of their probabilities, the most probable grade.
 
-    python benchmarks/ensemble.py results/strong results/strong-first --output results/strong/ensemble.json
+    python benchmarks/ensemble.py runs/strong runs/strong2 --output results/strong-start/ensemble.json
 
 Reads the predictions.csv that `train/evaluate.py` and `train/bundle.py` write. Reported apart: the bundled model is one
 network.
