@@ -7,8 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -16,6 +14,7 @@ from benchmarks import readme
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import table_rows
+from train import recipe as recipes
 
 RESULTS = ROOT / "results"
 BUNDLED, BASE = "strong", "strong-start"  # the bundled model, and the run of the recipe that all are compared with
@@ -38,6 +37,11 @@ FIGURES = {
 
 def read(path: str) -> dict:
     return json.loads((RESULTS / path).read_text())
+
+
+def recipe_of(folder: Path) -> dict:
+    """A run's recipe, with the defaults of keys that came later."""
+    return recipes.load(folder / "recipe.yaml").model_dump(mode="json")
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -74,9 +78,9 @@ def changes(recipe: dict, from_recipe: dict) -> str:
 def runs() -> str:
     """The ablation: every run on the whole release, what it was, and its figures on validation (plain, argmax)."""
     rows = []
-    base = yaml.safe_load((RESULTS / BASE / "recipe.yaml").read_text())
+    base = recipe_of(RESULTS / BASE)
     for folder in sorted(path.parent for path in RESULTS.glob("*/run.json")):
-        recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+        recipe = recipe_of(folder)
         run = json.loads((folder / "run.json").read_text())
         metrics_file = folder / "plain.json"
         metrics = json.loads((metrics_file if metrics_file.is_file() else folder / "metrics.json").read_text())

@@ -19,6 +19,7 @@ from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
 from koa_hf.metrics import table_rows
+from koa_hf.model_folder import INT8_FILE
 from koa_hf.resolution import FULL_WIDTH
 from koa_hf.rules import Rules
 
@@ -105,7 +106,7 @@ The figures above again, and the model from the start:
 
 ```sh
 accelerate launch train/evaluate.py --model FOLDER_OR_HUB_ID --dataset {source} --split {lower_split}
-accelerate launch train/run.py --recipe {recipe_name} --dataset {source} --output-dir runs/{recipe_name}
+accelerate launch train/run.py --recipe {recipe_name}{start_from} --dataset {source} --output-dir runs/{recipe_name}
 {bundling}```
 
 ## Intended use, and not
@@ -143,7 +144,7 @@ RULES = """
 | grade | {read_out} |
 | grade set | a range of grades that holds the reader's in {coverage:.0%} of knees |
 | familiarity | {features}-dimensional Mahalanobis distance at `{layer}`, {components} principal directions |
-
+{int8}
 Held-out patients of the validation split (fitted on nine tenths, measured on the last, for each): expected
 calibration error {error:.3f}; the sets hold the reader's grade in {held_coverage:.1%} of knees with {size:.2f} grades
 on average; {flagged:.1%} of knees are called unfamiliar, and {caught:.0%} of images that are no ordinary knee crop
@@ -215,7 +216,7 @@ def render(folder: Path) -> ModelCard:
         figures="\n".join(f"| {' | '.join(row)} |" for row in table_rows(figures, intervals)),
         names=" | ".join(GRADE_NAMES),
         same=SAME_PROBABILITIES[ruled],
-        rules=_rules(rules) if ruled else "",
+        rules=_rules(rules, _grades_kept_in_int8(folder)) if ruled else "",
         read_out=_read_out(rules),
         read_outs=_read_outs(metrics.get("read_outs", {})),
         limits=RULED_LIMITS if ruled else PLAIN_LIMITS,
@@ -229,10 +230,16 @@ def render(folder: Path) -> ModelCard:
         source=dataset_id or "data/knee-kl",
         lower_split=metrics["split"],
         recipe_name=recipe["name"],
+        start_from=" --start-from MODEL_TO_CONTINUE" if run.get("started_from") else "",
         bundling=BUNDLING.format(recipe_name=recipe["name"], source=dataset_id or "data/knee-kl") if ruled else "",
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
 
+
+INT8 = (
+    "| int8 | on CPUs that are fast in it, where it is chosen: {unchanged:.1%} of the validation grades are those of "
+    "float32, and the rules above were fitted again (`int8.safetensors`) |\n"
+)
 
 BUNDLING = """\
 python train/bundle.py --run runs/{recipe_name} --dataset {source} --output runs/koa-xception --results runs/report
@@ -271,7 +278,16 @@ def _small_knees(rules: Rules) -> str:
     return f"under {FULL_WIDTH} pixels, five numbers by width are added to the logits: lost detail looks like damage"
 
 
-def _rules(rules: Rules) -> str:
+def _grades_kept_in_int8(folder: Path) -> float | None:
+    """Share of the validation grades that the network in int8 leaves as they are; None where there is none."""
+    if not (folder / INT8_FILE).is_file():
+        return None
+    from koa_hf.int8 import Int8  # imports torch, which a card doesn't need otherwise
+
+    return Int8.load(folder).about.measured.get("grades_unchanged")
+
+
+def _rules(rules: Rules, kept_in_int8: float | None) -> str:
     held_out, familiarity = rules.held_out, rules.familiarity
     return RULES.format(
         negatives="recognised and inverted before grading" if rules.right_negatives else "taken as they are",
@@ -289,6 +305,7 @@ def _rules(rules: Rules) -> str:
         flagged=held_out["called_unfamiliar"],
         caught=held_out["unfamiliar_caught"],
         auroc=held_out["unfamiliar_auroc"],
+        int8="" if kept_in_int8 is None else INT8.format(unchanged=kept_in_int8),
     )
 
 

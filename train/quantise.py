@@ -8,7 +8,7 @@ The guard: on the validation knees at least 99 % of the grades are those of the 
 weighted kappa is within 0.003 of its. Ranges are learnt from training knees, every other one mirrored. Each attempt is
 written to attempts.json in --results as soon as it is measured; those measured before, in other runs, stay there.
 With --write, of the attempts that pass the one with the most in int8 goes into the model folder, as int8.safetensors,
-with the calibration fitted again for it. Needs `pip install -r requirements-dev.txt`.
+with the calibration fitted again for it, and is told in its card. Needs `pip install -r requirements-dev.txt`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from koa_hf import Grader, checksums, dataset, engines, xception
+from koa_hf import Grader, checksums, dataset, engines, model_card, xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
@@ -382,6 +382,7 @@ def main(argv: list[str] | None = None) -> None:
             raise KoaError("no attempt passes the guard; the model folder stays as it was.")
         best[1].save(Path(args.model))
         checksums.record(args.model)
+        model_card.write(Path(args.model))
         print(f"{args.model} has a network in int8, {best[0]:.0%} of its multiplications")
 
 
