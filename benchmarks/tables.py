@@ -59,7 +59,13 @@ def one_xray(result: dict) -> str:
 
 
 def fine_tune(result: dict) -> str:
-    return table(
+    processes, paper = result["cpu_processes"], result["gpus_on_paper"]
+    rates = ", ".join(f"{name} {value:g}" for name, value in processes["images_a_second"].items())
+    waits = ", ".join(
+        f"{2 * paper['gradient_megabytes'] / speed:.2g} ms over {link}"
+        for link, speed in paper["link_gigabytes_a_second"].items()
+    )
+    text = table(
         [
             {
                 "full fine-tune": row["way"],
@@ -71,7 +77,17 @@ def fine_tune(result: dict) -> str:
             }
             for row in result["rows"]
         ]
+    ) + (
+        f"\n\nForward, backward and AdamW step. Images a second ({processes['what']}): {rates}; so two processes keep "
+        f"{processes['efficiency_of_two_processes']:.0%} of twice one's. On paper, GPUs that average "
+        f"{paper['gradient_megabytes']:g} MB of gradients wait at most {waits} a step, however many they are."
     )
+    if reading := result.get("reading"):
+        text += (
+            f" One process reads {reading['images_a_second_read_by_one_process']:.0f} images a second, and here "
+            f"{reading['images_a_second_trained']:g} a second are trained at {reading['size']} px."
+        )
+    return text
 
 
 def trunk_cache(result: dict) -> str:
