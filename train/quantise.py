@@ -211,9 +211,8 @@ def _constant(output) -> torch.Tensor:
     return torch.from_numpy(output.get_node().get_data().copy()).float().flatten()
 
 
-def in_int8(grader: Grader, numbers: dict[str, torch.Tensor]) -> Grader:
-    """A grader whose network is computed in int8, not calibrated for it."""
-    weights = xception.fingerprint(grader.model)
+def in_int8(grader: Grader, weights: str, numbers: dict[str, torch.Tensor]) -> Grader:
+    """A grader whose network is computed in int8, not calibrated for it; `weights` is that network's fingerprint."""
     about = About(weights=weights, temperature=1, thresholds=None, level=0, shift=(0.0,) * NUM_GRADES, unfamiliarity=1)
     return Grader(
         grader.model, grader.preprocessing, grader.rules,
@@ -280,11 +279,12 @@ def judge(found: Seen, expected: Seen, grades: np.ndarray, grader: Grader, how: 
 
 
 def try_out(
-    how: Attempt, grader: Grader, train: torch.Tensor, of_train: Seen, validation: torch.Tensor
+    how: Attempt, grader: Grader, weights: str, train: torch.Tensor, of_train: Seen, validation: torch.Tensor
 ) -> tuple[dict[str, torch.Tensor], np.ndarray, Seen, float]:
     """Quantise in one way.
 
     Args:
+        weights: `xception.fingerprint` of the grader's network.
         train, validation: knees, uint8 (n, size, size).
         of_train: what the network in float32 makes of the training knees.
 
@@ -296,7 +296,7 @@ def try_out(
     images[1::2] = images[1::2].flip(-1)
     network = xception.folded(grader.model).float()
     numbers = quantise(network, images, how)
-    quick = in_int8(grader, numbers)
+    quick = in_int8(grader, weights, numbers)
     shift = (of_train.logits - see(quick, train, "training knees in int8").logits).mean(0)
     seen = see(quick, validation, "validation knees in int8")
     seen = dataclasses.replace(seen, logits=seen.logits + shift)
@@ -353,7 +353,7 @@ def main(argv: list[str] | None = None) -> None:
     measured = json.loads(file.read_text())["attempts"] if file.is_file() else {}
     best: tuple[float, Int8] | None = None
     for name in args.attempts:
-        numbers, shift, found, share = try_out(ATTEMPTS[name], grader, training, of_train, knees)
+        numbers, shift, found, share = try_out(ATTEMPTS[name], grader, weights, training, of_train, knees)
         verdict = {"share_in_int8": share, "knees": len(knees), **judge(found, expected, grades, grader, how)}
         verdict["refitted"]["shift"] = shift.tolist()
         measured[name] = {
