@@ -9,6 +9,7 @@ and an interrupted one goes on from its checkpoint. After every row results/abla
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -17,12 +18,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import numpy as np
 import yaml
 
+from benchmarks import recording
+from koa_hf.calibration import ROUNDING, read_grades
 from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.grades import NUM_GRADES
+from koa_hf.metrics import bootstrap_mean, quadratic_weighted_kappa
 from koa_hf.xception import CONFIG_FILE
+from train import plots
+from train.fitting import cross_fit
+from train.predictions import Predictions
 
 PLAN = Path(__file__).with_suffix(".yaml")
+RESULTS = ROOT / "results" / "ablation"
 
 
 def train(plan: dict, name: str, dataset: str, folder: Path) -> None:
@@ -38,6 +48,59 @@ def train(plan: dict, name: str, dataset: str, folder: Path) -> None:
     command += ["--output-dir", str(folder), *(["--resume"] if (folder / "recipe.yaml").exists() else [])]
     if subprocess.run(command, check=False, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode:
         raise KoaError(f"the row {name} failed; its settings: {' '.join(plan['rows'][name]) or 'none'}.")
+
+
+def figures_of(folder: Path) -> tuple[dict, np.ndarray]:
+    """A finished row's figures on validation, and its cross-entropy on each knee, float (n,).
+
+    The temperature is fitted on other patients first: losses with soft targets leave a network too modest, which one
+    number mends, and would otherwise lose to cross-entropy in cross-entropy by that alone.
+    """
+    found = Predictions.read(folder)
+    grades, logits = found.grades, np.log(np.maximum(found.probabilities, 1e-6))
+    fitted = cross_fit(logits, grades, found.patients, "most_probable", coverage=0.9)
+    tempered = fitted["probabilities"]
+    rounded = quadratic_weighted_kappa(read_grades(tempered, ROUNDING), grades)
+    figures = {name: value for name, value in fitted["figures"].items() if name != "expected_calibration_error"}
+    recall = [float((tempered.argmax(1)[grades == grade] == grade).mean()) for grade in range(NUM_GRADES)]
+    figures |= {"quadratic_weighted_kappa_rounded": rounded, "recall_by_grade": recall}
+    return figures, -np.log(tempered[np.arange(len(grades)), grades])
+
+
+def report(plan: dict, folder: Path) -> None:
+    """Write results/ablation/ from the rows that are finished; the first row must be among them."""
+    finished = [name for name in plan["rows"] if (folder / name / CONFIG_FILE).exists()]
+    first = next(iter(plan["rows"]))
+    if first not in finished:
+        raise KoaError(f"every row is compared with {first!r}; train that one first.")
+    patients = Predictions.read(folder / first).patients
+    rows, losses = [], {}
+    for name in finished:
+        figures, losses[name] = figures_of(folder / name)
+        more = losses[name] - losses[first]
+        run = json.loads((folder / name / "run.json").read_text())
+        rows.append(
+            {
+                "row": name,
+                "changes": plan["rows"][name],
+                **figures,
+                "cross_entropy_more": float(more.mean()),
+                "cross_entropy_more_95": bootstrap_mean(more, patients),
+                "seconds": run["seconds"]["this_process"],
+                "trained_on": run["machine"],
+                "git_commit_of_run": run["git_commit"],
+            }
+        )
+    recording.record(
+        RESULTS / "ablation.json",
+        {"what": "one change at a time", "recipe": plan["recipe"], "small": plan["small"], "rows": rows},
+    )
+    label = "cross-entropy over that of the first row, on the same knees (right is worse)"
+    plots.differences(rows[1:] or rows, "cross_entropy_more", label, RESULTS / "ablation.png")
+    shown = ("accuracy", "quadratic_weighted_kappa", "macro_auc", "cross_entropy", "cross_entropy_more")
+    recording.show(
+        f"{plan['recipe']}, small", [{"row": row["row"], **{key: round(row[key], 3) for key in shown}} for row in rows]
+    )
 
 
 def read_plan() -> dict:
@@ -56,7 +119,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = args.output_dir / name
         if not (folder / CONFIG_FILE).exists():
             train(plan, name, args.dataset, folder)
-        # report
+        report(plan, args.output_dir)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ network.
 """
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
@@ -19,20 +18,8 @@ import numpy as np
 
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
-from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import bootstrap_intervals, grade_metrics
-
-
-def read(folder: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """File names, grades int (n,) and probabilities float (n, 5) of an evaluation."""
-    try:
-        with (folder / "predictions.csv").open(newline="") as opened:
-            rows = list(csv.DictReader(opened))
-    except OSError as error:
-        raise KoaError(f"{folder} has no predictions.csv; give folders that train/evaluate.py wrote.") from error
-    probabilities = np.array([[float(row[f"p{grade}"]) for grade in range(NUM_GRADES)] for row in rows])
-    grades = np.array([int(row["grade"]) for row in rows])
-    return [row["file_name"] for row in rows], grades, probabilities / probabilities.sum(1, keepdims=True)
+from train.predictions import Predictions
 
 
 @exit_2_on_bad_input
@@ -41,19 +28,17 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", help="evaluations of the same split by different models")
     parser.add_argument("--output", required=True, type=Path, help="JSON file to write")
     args = parser.parse_args()
-    names, grades, first = read(args.folders[0])
-    members = [first]
-    for folder in args.folders[1:]:
-        other_names, _, probabilities = read(folder)
-        if other_names != names:
+    members = [Predictions.read(folder) for folder in args.folders]
+    first = members[0]
+    for folder, member in zip(args.folders, members, strict=True):
+        if member.file_names != first.file_names:
             raise KoaError(f"{folder} is not about the same X-rays as {args.folders[0]}.")
-        members.append(probabilities)
-    mean = np.mean(members, axis=0)
+    grades, mean = first.grades, np.mean([member.probabilities for member in members], axis=0)
     result = {
         "members": [str(folder) for folder in args.folders],
         "figures": grade_metrics(mean, grades),
-        "intervals_95_by_patient": bootstrap_intervals(mean, grades, [name[:7] for name in names]),
-        "alone": [grade_metrics(one, grades) for one in members],
+        "intervals_95_by_patient": bootstrap_intervals(mean, grades, first.patients),
+        "alone": [grade_metrics(member.probabilities, grades) for member in members],
     }
     write_text(args.output, json.dumps(result, indent=2) + "\n")
     for what, figures in zip([*args.folders, "together"], [*result["alone"], result["figures"]], strict=True):

@@ -184,6 +184,21 @@ def bootstrap_intervals(
     return intervals
 
 
+def bootstrap_mean(values: np.ndarray, patients, repeats: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of a mean over knees, resampling patients (both knees together).
+
+    Args:
+        values: float (n,).
+        patients: n patient ids.
+        repeats: bootstrap samples.
+    """
+    _, patient = np.unique(np.asarray(patients), return_inverse=True)
+    sums, counts = np.bincount(patient, values), np.bincount(patient)
+    drawn = np.random.default_rng(seed).integers(0, len(counts), (repeats, len(counts)))
+    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
+    return float(low), float(high)
+
+
 def table_rows(figures: dict, intervals: dict | None = None) -> list[tuple[str, str, str]]:
     """(name, value, 95 % interval) for printing; recall by grade included."""
     rows = []

@@ -9,7 +9,6 @@ audit.json, recall.png and deletion.png beside it.
 """
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
@@ -30,10 +29,12 @@ from koa_hf.engine_names import PRECISIONS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
+from koa_hf.metrics import bootstrap_mean
 from koa_hf.preprocess import normalise
 from koa_hf.progress import progress_bar
 from train import plots
 from train.data import KneeImages, choose_split
+from train.predictions import Predictions
 
 WORST = 20
 DELETED = 0.1
@@ -41,43 +42,21 @@ BLURRED_TO = 4  # pixels a side, and up again: no joint space is left in that
 BATCH_SIZE = 16
 
 
-def predictions_in(folder: Path) -> list[dict]:
-    """The rows of predictions.csv, numbers as numbers.
-
-    Raises:
-        KoaError: there is none, or it isn't one.
-    """
-    try:
-        with (folder / "predictions.csv").open(newline="") as opened:
-            return [
-                {
-                    "file_name": row["file_name"],
-                    "grade": int(row["grade"]),
-                    "predicted": int(row["predicted"]),
-                    "probabilities": np.array([float(row[f"p{g}"]) for g in range(NUM_GRADES)]),
-                }
-                for row in csv.DictReader(opened)
-            ]
-    except (OSError, KeyError, ValueError) as error:
-        raise KoaError(f"{folder} has no predictions.csv of train/evaluate.py; run that first.") from error
-
-
-def worst_mistakes(rows: list[dict]) -> list[dict]:
+def worst_mistakes(found: Predictions) -> list[dict]:
     """The knees that were graded furthest from the reader's grade, by the mean squared distance it was given."""
-
-    def distance(row: dict) -> float:
-        return float(row["probabilities"] @ (np.arange(NUM_GRADES) - row["grade"]) ** 2)
-
+    apart = np.arange(NUM_GRADES) - found.grades[:, None]
+    distance = (found.probabilities * apart**2).sum(1)
+    expected = expected_grade(found.probabilities)
     return [
         {
-            "file_name": row["file_name"],
-            "reader": row["grade"],
-            "predicted": row["predicted"],
-            "probability_of_readers": round(float(row["probabilities"][row["grade"]]), 4),
-            "expected_grade": round(float(expected_grade(row["probabilities"])), 3),
-            "mean_squared_distance": round(distance(row), 3),
+            "file_name": found.file_names[i],
+            "reader": int(found.grades[i]),
+            "predicted": int(found.predicted[i]),
+            "probability_of_readers": round(float(found.probabilities[i, found.grades[i]]), 4),
+            "expected_grade": round(float(expected[i]), 3),
+            "mean_squared_distance": round(float(distance[i]), 3),
         }
-        for row in sorted(rows, key=distance, reverse=True)[:WORST]
+        for i in np.argsort(-distance, kind="stable")[:WORST]
     ]
 
 
@@ -122,21 +101,17 @@ def deletion(grader: Grader, images: KneeImages) -> dict[str, np.ndarray]:
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
-def summary(found: dict[str, np.ndarray], patients: np.ndarray, repeats: int = 2000) -> dict:
+def summary(found: dict[str, np.ndarray], patients: np.ndarray) -> dict:
     """Mean loss of probability for both deletions and their difference, with its 95 % interval by patient."""
     lost = {name: found["whole"] - values for name, values in found.items() if name != "whole"}
     difference = lost["without the hottest tenth"] - lost["without a random tenth"]
-    _, patient = np.unique(patients, return_inverse=True)
-    sums, counts = np.bincount(patient, difference), np.bincount(patient)
-    drawn = np.random.default_rng(0).integers(0, len(counts), (repeats, len(counts)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
     return {
         "knees": len(difference),
         "deleted_share": DELETED,
         "mean_probability": {name: float(values.mean()) for name, values in found.items()},
         "mean_loss": {name: float(values.mean()) for name, values in lost.items()},
         "difference": float(difference.mean()),
-        "difference_95_by_patient": [float(value) for value in np.percentile(means, (2.5, 97.5))],
+        "difference_95_by_patient": list(bootstrap_mean(difference, patients)),
         "hottest_costs_more_in": float((difference > 0).mean()),
     }
 
@@ -155,10 +130,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 @exit_2_on_bad_input
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    rows = predictions_in(args.results)
+    graded = Predictions.read(args.results)
     grader = Grader.from_pretrained(args.model, precision=args.precision, engine="torch")
     split = choose_split(dataset.load(args.dataset, revision=args.revision), args.split, args.dataset)
-    if list(split["file_name"]) != [row["file_name"] for row in rows]:
+    if list(split["file_name"]) != graded.file_names:
         raise KoaError(f"predictions.csv in {args.results} is not about the {args.split} split of {args.dataset}.")
     found = deletion(grader, KneeImages(split, grader.preprocessing, grader.rules))
     audit = {
@@ -167,12 +142,11 @@ def main(argv: list[str] | None = None) -> None:
         "precision": grader.precision,
         "split": args.split,
         "deletion": summary(found, np.array(split["patient_id"])),
-        "worst_mistakes": worst_mistakes(rows),
+        "worst_mistakes": worst_mistakes(graded),
     }
     write_text(args.results / "audit.json", json.dumps(audit, indent=2) + "\n")
     plots.deletion(found, args.results / "deletion.png")
-    plots.recall(np.array([row["grade"] for row in rows]), np.array([row["predicted"] for row in rows]),
-                 args.results / "recall.png")  # fmt: skip
+    plots.recall(graded.grades, graded.predicted, args.results / "recall.png")
 
     console = Console()
     table = Table(title="worst mistakes")

@@ -8,8 +8,6 @@ predictions.csv and confusion_matrix.png into --output-dir.
 """
 
 import argparse
-import csv
-import io
 import json
 import sys
 from dataclasses import dataclass
@@ -39,6 +37,7 @@ from train import plots
 from train.data import KneeImages, choose_split
 from train.device import share_cores
 from train.predict import predict
+from train.predictions import Predictions
 
 BY_READ_OUT = ("accuracy", "balanced_accuracy", "quadratic_weighted_kappa", "mean_absolute_error", "macro_f1")
 RULES_SHOWN = {"flip_average", "right_negatives", "temperature", "thresholds", "sets"}
@@ -154,15 +153,13 @@ def write_evaluation(
         "read_outs": ways,
     }
     write_text(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
-    rows = io.StringIO()
-    writer = csv.writer(rows, lineterminator="\n")
-    unfamiliarity = [] if evaluation.unfamiliarity is None else ["unfamiliarity"]
-    writer.writerow(["file_name", "grade", "predicted", *(f"p{grade}" for grade in range(NUM_GRADES)), *unfamiliarity])
-    for i, (name, grade) in enumerate(zip(evaluation.file_names, evaluation.grades, strict=True)):
-        distance = [f"{evaluation.unfamiliarity[i]:.4f}"] if unfamiliarity else []
-        chances = [f"{p:.5f}" for p in evaluation.probabilities[i]]
-        writer.writerow([name, grade, evaluation.predicted[i], *chances, *distance])
-    write_text(folder / "predictions.csv", rows.getvalue())
+    Predictions(
+        evaluation.file_names,
+        evaluation.grades,
+        evaluation.predicted,
+        evaluation.probabilities,
+        evaluation.unfamiliarity,
+    ).write(folder)
     title = f"{model_name} on {evaluation.split}: {figures['images']} knees, accuracy {figures['accuracy']:.3f}"
     plots.confusion_matrix(figures["confusion_matrix"], title, folder / "confusion_matrix.png")
 

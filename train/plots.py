@@ -151,6 +151,21 @@ def deletion(found: dict[str, np.ndarray], path: Path) -> None:
     _save(figure, path)
 
 
+def differences(rows: list[dict], value: str, label: str, path: Path) -> None:
+    """Rows against the first, with intervals: each has `row`, and `{value}` and `{value}_95` (low, high)."""
+    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.32 * len(rows)), layout="constrained")
+    places = np.arange(len(rows))
+    middle = np.array([row[value] for row in rows])
+    low, high = np.array([row[f"{value}_95"] for row in rows]).T
+    axis.errorbar(middle, places, xerr=(middle - low, high - middle), fmt="o", ms=5, color="#1f5fa8", capsize=3)
+    axis.axvline(0, color="0.7", lw=1)
+    axis.set_yticks(places, [row["row"].replace("_", " ") for row in rows])
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    axis.grid(alpha=0.25, axis="x")
+    _save(figure, path)
+
+
 def _save(figure, path: Path) -> None:
     with replacing(path) as partial:
         figure.savefig(partial, dpi=120, format="png")
