@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from benchmarks import recording
-from koa_hf.calibration import ROUNDING, read_grades
+from koa_hf.calibration import read_grades
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import bootstrap_mean, quadratic_weighted_kappa
@@ -30,6 +30,7 @@ from koa_hf.xception import CONFIG_FILE
 from train import plots
 from train.fitting import cross_fit
 from train.predictions import Predictions
+from train.recipe import POWERS
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = ROOT / "results" / "ablation"
@@ -60,10 +61,17 @@ def figures_of(folder: Path) -> tuple[dict, np.ndarray]:
     grades, logits = found.grades, np.log(np.maximum(found.probabilities, 1e-6))
     fitted = cross_fit(logits, grades, found.patients, "most_probable", coverage=0.9)
     tempered = fitted["probabilities"]
-    rounded = quadratic_weighted_kappa(read_grades(tempered, ROUNDING), grades)
     figures = {name: value for name, value in fitted["figures"].items() if name != "expected_calibration_error"}
     recall = [float((tempered.argmax(1)[grades == grade] == grade).mean()) for grade in range(NUM_GRADES)]
-    figures |= {"quadratic_weighted_kappa_rounded": rounded, "recall_by_grade": recall}
+    by_read_out = {}
+    for name, power in POWERS.items():
+        read = read_grades(tempered, power=power)
+        by_read_out[name] = {
+            "accuracy": float((read == grades).mean()),
+            "quadratic_weighted_kappa": quadratic_weighted_kappa(read, grades),
+            "mean_absolute_error": float(np.abs(read - grades).mean()),
+        }
+    figures |= {"recall_by_grade": recall, "by_read_out": by_read_out}
     return figures, -np.log(tempered[np.arange(len(grades)), grades])
 
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import readme
+from koa_hf.calibration import READ_OUTS as BY_POWER
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import table_rows
@@ -21,9 +22,7 @@ BUNDLED, BASE = "strong", "strong-start"  # the bundled model, and the run of th
 # Keys of a recipe that say nothing of the training, or that have a column of their own.
 NOT_COMPARED = ("name", "description", "note", "grading", "image_size", "image_sizes", "epochs", "seed")
 STARTS = {"1f1bfd74076f": BASE}  # by the beginning of the sha256 of its weights, as it was bundled
-READ_OUTS = {
-    "most_probable": "most probable grade",
-    "rounded": "expected grade, rounded",
+READ_OUTS = {name: BY_POWER[power] for name, power in recipes.POWERS.items()} | {
     "tuned": "expected grade, thresholds fitted for QWK on other patients",
 }
 FIGURES = {

@@ -4,7 +4,8 @@ Everything here is a function of a knee's five logits and of a few numbers that 
 the network wasn't trained on:
 
 - temperature scaling (Guo et al. 2017, https://arxiv.org/abs/1706.04599): softmax(logits / temperature);
-- the grade: the most probable one, or the mean of the probabilities cut at four thresholds;
+- the grade: the one from which the reader's is least far, in some power of the distance (power 0: the most probable
+  grade; 1: the median of the probabilities), or the mean of the probabilities cut at four thresholds;
 - grade sets: contiguous ranges around the grade that hold the reader's grade in a stated share of knees, by split
   conformal prediction (Vovk et al. 2005; ordinal sets as in Lu et al. 2022, https://arxiv.org/abs/2207.02238).
 """
@@ -13,8 +14,13 @@ import numpy as np
 
 from koa_hf.grades import NUM_GRADES
 
-ROUNDING = (0.5, 1.5, 2.5, 3.5)
-"""Thresholds that round the expected grade to the nearest one."""
+READ_OUTS = {
+    0.0: "most probable grade",
+    0.5: "grade with the least expected square root of the distance",
+    1.0: "grade with the least expected distance (the median)",
+    2.0: "expected grade, rounded",
+}
+"""What `read_grades` by a power is in words."""
 
 _GRADES = np.arange(NUM_GRADES)
 
@@ -31,11 +37,27 @@ def expected_grade(probabilities: np.ndarray) -> np.ndarray:
     return probabilities @ _GRADES
 
 
-def read_grades(probabilities: np.ndarray, thresholds: tuple[float, ...] | None = None) -> np.ndarray:
-    """One grade a knee, int (n,): the most probable, or the number of `thresholds` below the expected grade."""
-    if thresholds is None:
+def read_grades(
+    probabilities: np.ndarray, thresholds: tuple[float, ...] | None = None, power: float = 0.0
+) -> np.ndarray:
+    """One grade a knee, by decision theory or by thresholds.
+
+    Args:
+        probabilities: float (n, 5).
+        thresholds: the grade is the number of them below the expected grade; then `power` has no part in it.
+        power: the grade is the one with the least expected |distance|^power from the reader's. 0: the most probable
+            one (no grade is right oftener); 1: the median (the least mean absolute error); 2: the expected grade,
+            rounded (the least mean square error). Under 1 a grade is passed over that is improbable itself, between two
+            probable ones.
+
+    Returns:
+        int (n,).
+    """
+    if thresholds is not None:
+        return (expected_grade(probabilities)[:, None] > np.asarray(thresholds)).sum(1)
+    if power == 0:
         return probabilities.argmax(1)
-    return (expected_grade(probabilities)[:, None] > np.asarray(thresholds)).sum(1)
+    return (probabilities @ np.abs(_GRADES[:, None] - _GRADES) ** float(power)).argmin(1)
 
 
 def set_scores(probabilities: np.ndarray, chosen: np.ndarray) -> np.ndarray:

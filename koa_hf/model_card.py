@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from koa_hf.calibration import ROUNDING
+from koa_hf.calibration import READ_OUTS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
@@ -253,11 +253,9 @@ SAME_PROBABILITIES = {
 
 
 def _read_out(rules: Rules) -> str:
-    if rules.thresholds is None:
-        return "the most probable one"
-    if rules.thresholds == ROUNDING:
-        return "the expected grade, rounded"
-    return "the expected grade, cut at " + ", ".join(f"{value:.2f}" for value in rules.thresholds)
+    if rules.thresholds is not None:
+        return "the expected grade, cut at " + ", ".join(f"{value:.2f}" for value in rules.thresholds)
+    return "the " + READ_OUTS.get(rules.power, f"grade with the least expected distance to the power {rules.power:g}")
 
 
 def _training(run: dict) -> str:

@@ -40,7 +40,9 @@ class Rules(BaseModel):
         flip_average: logits are the mean of those of the X-ray and of its mirror image.
         right_negatives: photographic negatives are inverted before grading.
         temperature: what logits are divided by; None: not calibrated.
-        thresholds: where the expected grade passes from one grade to the next; None: the most probable grade counts.
+        power: of the distance between grades, whose expectation is least for the grade that is told; 0: the most
+            probable grade is told. See `calibration.read_grades`.
+        thresholds: where the expected grade passes from one grade to the next; None: `power` decides.
         small_knees: what is added to the logits of knees with few pixels; None: nothing.
         sets, familiarity: None where the model has none.
         fitted_on: split, images and fingerprint of the data set, and the like; for people, not used.
@@ -53,6 +55,7 @@ class Rules(BaseModel):
     flip_average: bool = False
     right_negatives: bool = False
     temperature: float | None = Field(None, gt=0)
+    power: float = Field(0.0, ge=0, le=2)
     thresholds: tuple[float, float, float, float] | None = None
     small_knees: SmallKnees | None = None
     sets: GradeSets | None = None
@@ -80,7 +83,7 @@ class Rules(BaseModel):
 
     def grades(self, probabilities: np.ndarray) -> np.ndarray:
         """The grade read from each row of probabilities: (n, 5) -> int (n,)."""
-        return calibration.read_grades(probabilities, self.thresholds)
+        return calibration.read_grades(probabilities, self.thresholds, self.power)
 
     @classmethod
     def load(cls, folder: Path) -> "Rules":

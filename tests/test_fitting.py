@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from koa_hf import calibration
 from koa_hf.calibration import grade_sets, probabilities_of, read_grades
 from koa_hf.familiarity import Familiarity
 from koa_hf.metrics import expected_calibration_error, quadratic_weighted_kappa
-from train.fitting import cross_fit, fit_set_level, fit_temperature, fit_thresholds
+from train.fitting import ROUNDING, cross_fit, fit_set_level, fit_temperature, fit_thresholds
 from train.resolution import fit_shift
 
 
@@ -30,11 +29,13 @@ def test_the_temperature_undoes_what_made_the_network_too_sure():
     assert expected_calibration_error(probabilities_of(fresh, temperature), fresh_grades) < 0.03
 
 
-def test_grades_are_read_as_the_most_probable_or_by_thresholds_on_the_expected_grade():
-    probabilities = np.array([[0.4, 0.0, 0.25, 0.35, 0.0], [0.0, 0.1, 0.8, 0.1, 0.0]])
-    assert read_grades(probabilities).tolist() == [0, 2]
-    assert read_grades(probabilities, calibration.ROUNDING).tolist() == [2, 2]
-    assert read_grades(probabilities, (0.1, 0.2, 0.3, 1.9)).tolist() == [3, 4]
+def test_grades_are_read_by_the_least_expected_distance_or_by_thresholds_on_the_expected_grade():
+    probabilities = np.array([[0.4, 0, 0.25, 0.35, 0], [0, 0.1, 0.8, 0.1, 0], [0.45, 0.15, 0.4, 0, 0]])
+    assert read_grades(probabilities).tolist() == [0, 2, 0]
+    assert read_grades(probabilities, power=0.5).tolist() == [2, 2, 0]  # never the improbable one in between
+    assert read_grades(probabilities, power=1).tolist() == [2, 2, 1]
+    assert read_grades(probabilities, power=2).tolist() == read_grades(probabilities, ROUNDING).tolist() == [2, 2, 1]
+    assert read_grades(probabilities, (0.1, 0.2, 0.3, 1.9)).tolist() == [3, 4, 3]
 
 
 def test_fitted_thresholds_agree_better_than_rounding_where_the_network_leans_to_one_side():
@@ -43,7 +44,7 @@ def test_fitted_thresholds_agree_better_than_rounding_where_the_network_leans_to
     fitted = fit_thresholds(leaning, grades)
     assert sorted(fitted) == list(fitted)
     tuned = quadratic_weighted_kappa(read_grades(leaning, fitted), grades)
-    assert tuned > quadratic_weighted_kappa(read_grades(leaning, calibration.ROUNDING), grades) + 0.01
+    assert tuned > quadratic_weighted_kappa(read_grades(leaning, ROUNDING), grades) + 0.01
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9])
@@ -53,7 +54,7 @@ def test_sets_are_ranges_around_the_grade_that_hold_the_readers_as_often_as_stat
     level = fit_set_level(probabilities, read_grades(probabilities), grades, coverage)
     fresh, fresh_grades = knees(3000, seed=4)
     fresh = probabilities_of(fresh)
-    chosen = read_grades(fresh, calibration.ROUNDING)
+    chosen = read_grades(fresh, ROUNDING)
     low, high = grade_sets(fresh, read_grades(fresh), level).T
     assert np.mean((low <= fresh_grades) & (fresh_grades <= high)) == pytest.approx(coverage, abs=0.02)
     low, high = grade_sets(fresh, chosen, level).T

@@ -82,7 +82,7 @@ def deletion(grader: Grader, images: KneeImages) -> dict[str, np.ndarray]:
             pixels = normalise(batch["pixels"])
             output = grader.forward(pixels)
             whole = grader.rules.probabilities(output.logits.cpu().numpy())
-            grade = whole.argmax(1)
+            grade = grader.rules.grades(whole)
             rows = np.arange(len(grade))
             maps = output.maps.cpu()[rows, grade]
             # Blurred beyond recognition: no new edges, unlike a black patch, and the brightness stays.

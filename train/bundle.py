@@ -69,6 +69,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
     parser.add_argument("--results", required=True, type=Path, help="for reports and pictures")
     parser.add_argument("--name", help="what the results call the model (default: the output folder)")
+    parser.add_argument("--grading", action="append", default=[], metavar="KEY=VALUE",
+                        help="change a key of the recipe's grading section, such as read_out=median")  # fmt: skip
     add_options(parser)
     return parser.parse_args(argv)
 
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
         raise KoaError(f"{args.output} is not empty; choose another --output, or remove it.")
     if missing := [name for name in ("recipe.yaml", *RECORD) if not (args.run / name).is_file()]:
         raise KoaError(f"{args.run} is not the folder of a finished run: it has no {missing[0]}.")
-    plan = recipe.load(args.run / "recipe.yaml")
+    plan = recipe.load(args.run / "recipe.yaml", [f"grading.{override}" for override in args.grading])
     accelerator = Accelerator()
     how = {"device": accelerator.device, "precision": args.precision, "engine": "torch"}
     trained = Grader.from_pretrained(args.run, **how, plain=True)

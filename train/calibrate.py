@@ -143,6 +143,7 @@ def fit(
         flip_average=how.flip_average,
         right_negatives=how.right_negatives,
         temperature=final.temperature,
+        power=final.power,
         thresholds=final.thresholds,
         sets=GradeSets(coverage=how.coverage, level=final.level),
         familiarity=way.familiarity.with_limit(familiar.limit_for(way.distance(knees), how.unfamiliar)),

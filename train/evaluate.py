@@ -40,7 +40,7 @@ from train.predict import predict
 from train.predictions import Predictions
 
 BY_READ_OUT = ("accuracy", "balanced_accuracy", "quadratic_weighted_kappa", "mean_absolute_error", "macro_f1")
-RULES_SHOWN = {"flip_average", "right_negatives", "temperature", "thresholds", "sets"}
+RULES_SHOWN = {"flip_average", "right_negatives", "temperature", "power", "thresholds", "sets"}
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,12 @@ def evaluate_model(
 
 def read_outs(evaluation: Evaluation) -> dict[str, dict]:
     """Figures for each way of reading a grade from the probabilities: name -> figures that depend on it."""
-    ways = {"most probable grade": None, "rounded expected grade": calibration.ROUNDING}
-    if evaluation.rules.thresholds not in ways.values():
-        ways["expected grade by the model's thresholds"] = evaluation.rules.thresholds
+    ways = {words: (None, power) for power, words in calibration.READ_OUTS.items()}
+    if evaluation.rules.thresholds is not None:
+        ways["expected grade by the model's thresholds"] = (evaluation.rules.thresholds, 0.0)
     found = {}
-    for name, thresholds in ways.items():
-        predicted = calibration.read_grades(evaluation.probabilities, thresholds)
+    for name, way in ways.items():
+        predicted = calibration.read_grades(evaluation.probabilities, *way)
         figures = grade_metrics(evaluation.probabilities, evaluation.grades, predicted)
         found[name] = {key: figures[key] for key in BY_READ_OUT}
     return found

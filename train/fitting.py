@@ -7,10 +7,12 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax
 from sklearn.model_selection import GroupKFold
 
-from koa_hf.calibration import ROUNDING, expected_grade, grade_sets, probabilities_of, read_grades, set_scores
+from koa_hf.calibration import expected_grade, grade_sets, probabilities_of, read_grades, set_scores
 from koa_hf.metrics import expected_calibration_error, grade_metrics, quadratic_weighted_kappa
+from train.recipe import POWERS
 
 FOLDS = 10
+ROUNDING = (0.5, 1.5, 2.5, 3.5)  # thresholds that round the expected grade to the nearest one
 FIGURES = ("accuracy", "balanced_accuracy", "quadratic_weighted_kappa", "mean_absolute_error", "macro_auc")
 _TEMPERATURES = (0.05, 20.0)
 
@@ -58,19 +60,17 @@ class Fitted:
 
     temperature: float
     thresholds: tuple[float, ...] | None
+    power: float
     level: float
 
     @classmethod
     def to(cls, logits: np.ndarray, grades: np.ndarray, read_out: str, coverage: float) -> "Fitted":
         temperature = fit_temperature(logits, grades)
         probabilities = probabilities_of(logits, temperature)
-        thresholds = None
-        if read_out == "rounded":
-            thresholds = ROUNDING
-        elif read_out == "tuned":
-            thresholds = fit_thresholds(probabilities, grades)
-        chosen = read_grades(probabilities, thresholds)
-        return cls(temperature, thresholds, fit_set_level(probabilities, chosen, grades, coverage))
+        thresholds = fit_thresholds(probabilities, grades) if read_out == "tuned" else None
+        power = POWERS.get(read_out, 0.0)
+        chosen = read_grades(probabilities, thresholds, power)
+        return cls(temperature, thresholds, power, fit_set_level(probabilities, chosen, grades, coverage))
 
 
 def folds_of(patients: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -86,7 +86,7 @@ def cross_fit(logits: np.ndarray, grades: np.ndarray, patients: np.ndarray, read
     for fit, held_out in folds_of(patients):
         rules = Fitted.to(logits[fit], grades[fit], read_out, coverage)
         probabilities[held_out] = probabilities_of(logits[held_out], rules.temperature)
-        chosen[held_out] = read_grades(probabilities[held_out], rules.thresholds)
+        chosen[held_out] = read_grades(probabilities[held_out], rules.thresholds, rules.power)
         sets[held_out] = grade_sets(probabilities[held_out], chosen[held_out], rules.level)
     figures = grade_metrics(probabilities, grades, chosen)
     inside = (sets[:, 0] <= grades) & (grades <= sets[:, 1])

@@ -12,8 +12,11 @@ from koa_hf.metrics import HIGHER_IS_BETTER
 
 RECIPES = Path(__file__).parent / "recipes"
 
-READ_OUTS = ("most_probable", "rounded", "tuned")
-"""Ways of reading a grade from the probabilities: see `Grading`."""
+POWERS = {"most_probable": 0.0, "root_distance": 0.5, "median": 1.0, "rounded": 2.0}
+"""Ways of reading a grade from the probabilities, with the power that each is for `koa_hf.calibration.read_grades`."""
+
+READ_OUTS = (*POWERS, "tuned")
+"""All ways of reading a grade from the probabilities: see `Grading`."""
 
 
 class Section(BaseModel):
@@ -83,7 +86,9 @@ class Grading(Section):
 
     flip_average: bool = True  # mean of the logits of the X-ray and of its mirror image
     right_negatives: bool = True  # photographic negatives are inverted first
-    # most_probable; rounded: the expected grade, rounded; tuned: cut at thresholds fitted for the quadratic kappa
+    # most_probable; root_distance: the grade with the least expected square root of the distance from the reader's;
+    # median: with the least expected distance; rounded: the expected grade, rounded; tuned: the expected grade, cut at
+    # thresholds fitted for the quadratic kappa
     read_out: Literal[*READ_OUTS] = "most_probable"
     coverage: float = Field(0.9, gt=0, lt=1)  # share of knees whose grade set holds the reader's grade
     unfamiliar: float = Field(0.01, gt=0, lt=1)  # share of validation knees that may be called unfamiliar

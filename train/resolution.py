@@ -25,7 +25,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from koa_hf import Grader, checksums, dataset
-from koa_hf.calibration import expected_grade, read_grades
+from koa_hf.calibration import expected_grade
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import NUM_GRADES
@@ -93,7 +93,7 @@ def fit_small_knees(grader: Grader, validation: HubDataset, count: int = KNEES) 
         raise KoaError(f"the validation knees have to be {FULL_WIDTH} pixels wide or more to be reduced.")
     temperature = grader.rules.temperature or 1.0
     full = grader.rules.probabilities(logits_of(grader, knees, "knees in full"))
-    grades, thresholds = read_grades(full, grader.rules.thresholds), grader.rules.thresholds
+    grades = grader.rules.grades(full)
     shifts, table = [], []
     for width in WIDTHS:
         reduced = [knee.resize((width, width), Image.Resampling.LANCZOS) for knee in knees]
@@ -105,12 +105,12 @@ def fit_small_knees(grader: Grader, validation: HubDataset, count: int = KNEES) 
         row = {"width": width}
         for name, values in (("before", logits), ("held_out", held_out)):
             probabilities = np.exp(log_softmax(values, axis=1))
-            moved = expected_grade(probabilities) - expected_grade(full)
+            moved, read = expected_grade(probabilities) - expected_grade(full), grader.rules.grades(probabilities)
             row[name] = {
-                "grade_kept": float((read_grades(probabilities, thresholds) == grades).mean()),
+                "grade_kept": float((read == grades).mean()),
                 "expected_grade_moved": float(moved.mean()),
                 "expected_grade_moved_either_way": float(np.abs(moved).mean()),
-                "readers_grade": float((read_grades(probabilities, thresholds) == chosen["label"]).mean()),
+                "readers_grade": float((read == chosen["label"]).mean()),
             }
         table.append(row)
     report = {
