@@ -123,6 +123,7 @@ def render() -> str:
         ]
         for kind, caught in familiarity["chosen"]["caught"].items()
     ]
+    righted = ", ".join(f"{share:.0%} of {kind}s" for kind, share in familiarity["righted"].items())
     best = max(familiarity["tried"], key=lambda row: row["mean_auroc"])
     deletion = audit["deletion"]
     low, high = deletion["difference_95_by_patient"]
@@ -159,7 +160,8 @@ def render() -> str:
         ),
         f"**Familiarity.** {familiarity['chosen']['method']}, chosen among {len(familiarity['tried'])} ways by the "
         f"share of the images below that it catches (last column: the choice made without that kind). "
-        f"{familiarity['called_unfamiliar_held_out']:.1%} of held-out knees are called unfamiliar. Highest mean AUROC "
+        f"{familiarity['called_unfamiliar_held_out']:.1%} of held-out knees are called unfamiliar. Images that a rule "
+        f"before recognises and rights count as caught: {righted}. Highest mean AUROC "
         f"of all ways: {best['mean_auroc']:.3f} ({best['method']}).",
         table(["kind of image", "AUROC", "caught", "caught, left out of the choice"], kinds),
         f"**float16.** The shipped weights change {half['grades_changed']} of {half['knees']} grades "

@@ -14,7 +14,8 @@ _GRADING = (
     "4, summing to 1), calibrated (bool), expected_grade (float, 0 to 4), grade_set (lowest and highest grade) and "
     "coverage (share of knees whose set holds the reader's grade), familiar (bool; false: the image is unlike the "
     "training knees, and the grade means little) and unfamiliarity (float, over 1 is unfamiliar), inverted (bool: a "
-    "negative, righted), model (str), revision (str), seconds (float); what the model can't tell is null"
+    "negative, righted), turned (bool: upside down, righted), model (str), revision (str), seconds (float); what the "
+    "model can't tell is null"
 )
 _ALWAYS = f"An unreadable file is an error of one sentence. {RESEARCH_USE_NOTICE}"
 

@@ -7,9 +7,9 @@
 Folders are searched all the way down. A file that can't be read is named at the end and doesn't stop the others; the
 exit code is then 2. Knees are looked for on larger films, and each that is found is cut out and graded by itself.
 The CSV has one row a knee: file, grade, name, p0 to p4, expected_grade, grade_low and grade_high (the prediction set),
-familiar, inverted, side (right or left), box (left, top, right and bottom in the film's pixels), error. Side and box
-are empty, and missing in the JSON, where the image was graded as a whole: it is a crop of one knee, no knee was found
-in it, or --whole was given.
+familiar, inverted, turned, side (right or left), box (left, top, right and bottom in the film's pixels), error. Side
+and box are empty, and missing in the JSON, where the image was graded as a whole: it is a crop of one knee, no knee was
+found in it, or --whole was given.
 """
 
 import argparse

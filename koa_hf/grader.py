@@ -53,10 +53,11 @@ class Grading:
         unfamiliarity: distance from the training knees, 0 and up; None where the model can't tell.
         familiar: whether that is at most 1, the limit.
         inverted: the X-ray was a photographic negative, and was righted before it was graded.
+        turned: the X-ray was upside down, and was turned before it was graded.
         model, revision: folder or Hub id, and the Hub commit or the beginning of the sha256 of the weights.
         seconds: from file to result, a batch's time shared equally.
         heatmap: float32 (5, height, width), what each cell of the final feature map contributed to each grade's logit
-            (see `koa_hf.heatmap`).
+            (see `koa_hf.heatmap`); it lies on the X-ray as it was given, also where that was turned.
     """
 
     source: str
@@ -70,6 +71,7 @@ class Grading:
     familiar: bool | None
     unfamiliarity: float | None
     inverted: bool
+    turned: bool
     model: str
     revision: str
     seconds: float = field(compare=False)
@@ -96,6 +98,8 @@ class Grading:
             found.append("unlike the training knees")
         if self.inverted:
             found.append("a negative, righted")
+        if self.turned:
+            found.append("upside down, turned")
         return found
 
     @property
@@ -302,7 +306,7 @@ class Grader:
         # Which knee each cut shows.
         of = np.array([*range(knees), *(i for i, others in enumerate(again) for _ in others)])
         righted = [rules.righted(cut) for cut in cuts]
-        output = self.forward(torch.stack([self.preprocessing(one) for one, _ in righted]))
+        output = self.forward(torch.stack([self.preprocessing(one.xray) for one in righted]))
         logits = rules.at_width(output.logits.cpu().numpy(), [min(cut.pixels.shape) for cut in cuts])
         # In float64, so that five probabilities sum to 1 in any arithmetic.
         probabilities = rules.probabilities(np.stack([logits[of == i].mean(0) for i in range(knees)]))
@@ -323,11 +327,12 @@ class Grader:
                 coverage=rules.sets.coverage if rules.sets else None,
                 familiar=distances[i] <= 1 if distances else None,
                 unfamiliarity=distances[i] if distances else None,
-                inverted=righted[i][1],
+                inverted=righted[i].inverted,
+                turned=righted[i].turned,
                 model=self.model_id,
                 revision=self.revision,
                 seconds=seconds,
-                heatmap=maps[i],
+                heatmap=maps[i, :, ::-1, ::-1] if righted[i].turned else maps[i],
             )
             for i, one in enumerate(radiographs)
         ]

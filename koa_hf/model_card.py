@@ -138,6 +138,7 @@ RULES = """
 | | |
 |---|---|
 | photographic negatives | {negatives} |
+| upside-down X-rays | {upside_down} |
 | mirror image | {flip} |
 | small knees | {small} |
 | probabilities | softmax of the logits over a temperature of {temperature:.3f} |
@@ -289,6 +290,7 @@ def _rules(rules: Rules, kept_in_int8: float | None) -> str:
     held_out, familiarity = rules.held_out, rules.familiarity
     return RULES.format(
         negatives="recognised and inverted before grading" if rules.right_negatives else "taken as they are",
+        upside_down="recognised and turned before grading" if rules.right_upside_down else "taken as they are",
         flip="logits are averaged with its" if rules.flip_average else "not used",
         small=_small_knees(rules),
         temperature=rules.temperature,

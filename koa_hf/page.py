@@ -173,7 +173,7 @@ def grade_html(grading: Grading) -> str:
         f'<span class="dot" aria-hidden="true">·</span> <span class="name">{grading.name}</span></h2>'
         f'<p class="certainty">{text(grading.certainty)}.</p>'
         f"{range_html(grading)}"
-        f"{RIGHTED if grading.inverted else ''}"
+        f"{RIGHTED if grading.inverted else ''}{TURNED if grading.turned else ''}"
         f'<div class="columns"><div>'
         f'<p class="definition"><b>KL {grading.grade} means:</b> {text(GRADES[grading.grade].definition)}</p>'
         f'<div class="expected"><p>Expected grade <b>{grading.expected_grade:.1f}</b> '
@@ -187,6 +187,7 @@ def grade_html(grading: Grading) -> str:
 
 
 RIGHTED = '<p class="righted">This was a photographic negative (bone dark); it was inverted before it was graded.</p>'
+TURNED = '<p class="righted">This X-ray was upside down; it was turned by 180 degrees before it was graded.</p>'
 
 
 def range_html(grading: Grading) -> str:

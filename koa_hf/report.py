@@ -56,6 +56,7 @@ JSON_KEYS = {
     "familiar": "whether the X-ray is like the training knees; null: the model can't tell",
     "unfamiliarity": "its distance from them, over 1: unlike; null: the model can't tell",
     "inverted": "whether the X-ray was a photographic negative, which was righted before grading",
+    "turned": "whether the X-ray was upside down, and was turned by 180 degrees before grading",
     "certainty": "one phrase on how far ahead of the others the grade is",
     "model": "the model's folder or Hub id",
     "revision": "its Hub commit, or the beginning of its weights' SHA-256",
@@ -74,6 +75,7 @@ COLUMNS = (
     "grade_high",
     "familiar",
     "inverted",
+    "turned",
     "side",
     "box",
     "error",
@@ -85,7 +87,7 @@ COLUMNS = (
 class Report:
     """One grading and what was graded.
 
-    `xray` is the knee as it was read, negatives not yet righted. `sha256` is that of the input file. `time` is aware
+    `xray` is the knee as it was read, not yet righted. `sha256` is that of the input file. `time` is aware
     of its time zone. Where the knee was found in a larger film, `film` is that film as read, uint8 (height, width), and
     `box` the knee's (left, top, right, bottom) in its pixels. `model_note` is `Grader.note`.
     """
@@ -164,6 +166,7 @@ def as_row(
         "grade_high": high,
         "familiar": {True: "true", False: "false", None: ""}[outcome.familiar],
         "inverted": "true" if outcome.inverted else "false",
+        "turned": "true" if outcome.turned else "false",
         "side": side or "",
         "box": " ".join(map(str, box or ())),
         "error": "",

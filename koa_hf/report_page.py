@@ -96,6 +96,8 @@ def _warnings(page: "_Page", report: Report, y: float) -> float:
     notes = []
     if grading.inverted:
         notes.append("The X-ray is a photographic negative (bone dark). It was righted before it was graded.")
+    if grading.turned:
+        notes.append("The X-ray is upside down. It was turned by 180 degrees before it was graded.")
     notes += map(_showable, report.xray.notes)
     if report.model_note:
         notes.append(f"About this model: {_showable(report.model_note)}")
@@ -199,6 +201,7 @@ def _pictures(page: "_Page", report: Report, top: float, bottom: float) -> None:
         report.xray.side and f"{report.xray.side} knee",
         report.xray.view,
         "a negative" if grading.inverted else None,
+        "upside down" if grading.turned else None,
     ]
     said = ", ".join(filter(None, ["The X-ray as read", *told, f"{width}\u00a0by\u00a0{height}\u00a0pixels"]))
     page.picture(report.xray.pixels, left, top, shown_width, shown_height)

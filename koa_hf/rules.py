@@ -8,13 +8,14 @@ what timm and transformers make of the same folder.
 import dataclasses
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from koa_hf import calibration, polarity
+from koa_hf import calibration, orientation, polarity
 from koa_hf.errors import KoaError
 from koa_hf.familiarity import Familiarity
 from koa_hf.files import write_text
@@ -33,12 +34,22 @@ class GradeSets(BaseModel):
     level: float = Field(ge=0, le=1)
 
 
+@dataclass(frozen=True)
+class Righted:
+    """An X-ray as the network is to see it, and what had to be done for that: grey levels inverted, turned by 180°."""
+
+    xray: Radiograph
+    inverted: bool
+    turned: bool
+
+
 class Rules(BaseModel):
     """See the module.
 
     Attributes:
         flip_average: logits are the mean of those of the X-ray and of its mirror image.
         right_negatives: photographic negatives are inverted before grading.
+        right_upside_down: X-rays that are upside down are turned before grading.
         temperature: what logits are divided by; None: not calibrated.
         power: of the distance between grades, whose expectation is least for the grade that is told; 0: the most
             probable grade is told. See `calibration.read_grades`.
@@ -54,6 +65,7 @@ class Rules(BaseModel):
     version: Literal[1] = 1
     flip_average: bool = False
     right_negatives: bool = False
+    right_upside_down: bool = False
     temperature: float | None = Field(None, gt=0)
     power: float = Field(0.0, ge=0, le=2)
     thresholds: tuple[float, float, float, float] | None = None
@@ -63,11 +75,13 @@ class Rules(BaseModel):
     fitted_on: dict = {}
     held_out: dict = {}
 
-    def righted(self, xray: Radiograph) -> tuple[Radiograph, bool]:
-        """The X-ray as the network is to see it, and whether it had to be inverted for that."""
-        if self.right_negatives and polarity.is_negative(xray.pixels):
-            return dataclasses.replace(xray, pixels=255 - xray.pixels), True
-        return xray, False
+    def righted(self, xray: Radiograph) -> Righted:
+        pixels = xray.pixels
+        if turned := self.right_upside_down and orientation.is_upside_down(pixels):
+            pixels = np.ascontiguousarray(pixels[::-1, ::-1])
+        if inverted := self.right_negatives and polarity.is_negative(pixels):
+            pixels = 255 - pixels
+        return Righted(dataclasses.replace(xray, pixels=pixels), inverted, turned)
 
     def at_width(self, logits: np.ndarray, widths: Sequence[int]) -> np.ndarray:
         """Logits float (n, 5), with what is added for small knees.

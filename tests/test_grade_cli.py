@@ -51,7 +51,7 @@ def test_json_on_stdout_is_one_object_a_file_and_nothing_else(xrays, model_folde
     assert main([str(xrays), "--model", str(model_folder), "--json"]) == 0
     objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     keys = ["calibrated", "coverage", "expected_grade", "familiar", "file", "grade", "grade_set", "inverted", "model"]
-    keys += ["name", "probabilities", "revision", "seconds", "unfamiliarity"]
+    keys += ["name", "probabilities", "revision", "seconds", "turned", "unfamiliarity"]
     assert [sorted(one) for one in objects] == [keys] * 2
 
 

@@ -168,6 +168,7 @@ def test_certainty_is_put_in_words(probabilities, phrase):
         familiar=None,
         unfamiliarity=None,
         inverted=False,
+        turned=False,
         model="m",
         revision="r",
         seconds=0.1,

@@ -30,6 +30,7 @@ def grading(**said) -> Grading:
         "familiar": True,
         "unfamiliarity": 0.4,
         "inverted": False,
+        "turned": False,
         "model": "m",
         "revision": "r",
         "seconds": 0.1,
@@ -46,14 +47,16 @@ def shown(xray: Radiograph = KNEE, drawn: bool = False, box=None, **said) -> str
     return page.knee_html(report, 0, xray, drawn)
 
 
-def test_the_result_states_the_range_and_that_a_negative_was_righted():
-    result = shown(inverted=True)
+def test_the_result_states_the_range_and_that_an_upside_down_negative_was_righted():
+    result = shown(inverted=True, turned=True)
     assert "KL 2, could be KL 1 to 2" in result
     assert "hold the reader's grade in 90% of knees" in html.unescape(result)
     assert "it was inverted before it was graded" in result
+    assert "it was turned by 180 degrees before it was graded" in result
     plain = shown(grade_set=None, coverage=None, familiar=None, unfamiliarity=None)
     assert "could be" not in plain
     assert "inverted" not in plain
+    assert "turned" not in plain
 
 
 def test_what_a_dicom_file_says_of_itself_is_shown():

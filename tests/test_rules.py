@@ -25,8 +25,9 @@ def ruled_folder(model_folder, tmp_path_factory):
     rules = Rules(
         flip_average=True,
         right_negatives=True,
+        right_upside_down=True,
         temperature=2.0,
-        thresholds=(0.5, 1.5, 2.5, 3.5),
+        power=2,
         sets=GradeSets(coverage=0.9, level=0.15),
         familiarity=Familiarity.fit(LAYER, features, components=8, least_familiar=3.0),
     )
@@ -75,10 +76,21 @@ def test_a_photographic_negative_is_righted_and_said_to_have_been(ruled):
     assert one.probabilities == negative.probabilities
 
 
+def test_an_upside_down_x_ray_is_turned_and_said_to_have_been_and_the_heat_map_lies_on_it_as_it_is(ruled):
+    pixels = phantom.draw(3, seed=4)
+    turned = np.ascontiguousarray(pixels[::-1, ::-1])
+    one, other, negative = ruled.grade_batch([pixels, turned, 255 - turned])
+    assert [grading.turned for grading in (one, other, negative)] == [False, True, True]
+    assert (other.inverted, negative.inverted) == (False, True)
+    assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+    assert one.probabilities == pytest.approx(negative.probabilities, abs=1e-6)
+    np.testing.assert_allclose(other.heatmap, one.heatmap[:, ::-1, ::-1], atol=1e-4)
+
+
 def test_probabilities_grade_and_set_follow_the_rules(ruled, ruled_folder):
     pixels = phantom.draw(4, seed=9)
     grading = ruled.grade(pixels)
-    logits = ruled.forward(ruled.preprocessing(ruled.rules.righted(_read(pixels))[0]).unsqueeze(0)).logits[0].double()
+    logits = ruled.forward(ruled.preprocessing(ruled.rules.righted(_read(pixels)).xray).unsqueeze(0)).logits[0].double()
     assert grading.probabilities == pytest.approx((logits / 2).softmax(0).tolist(), abs=1e-6)
     assert grading.calibrated
     assert grading.grade == round(grading.expected_grade)

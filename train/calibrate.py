@@ -31,7 +31,7 @@ from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import expected_calibration_error, grade_metrics
 from koa_hf.radiograph import Radiograph
-from koa_hf.rules import GradeSets, Rules
+from koa_hf.rules import GradeSets, Righted, Rules
 from train import familiar, plots, recipe
 from train.data import KneeImages, choose_split
 from train.fitting import FIGURES, FOLDS, Fitted, calibration_error_by_chance, cross_fit
@@ -65,13 +65,15 @@ def calibrate(
             f"the unfamiliar images come with packages that aren't here ({error.name}); "
             "run `pip install -r requirements-dev.txt`."
         ) from error
-    righting, preprocessing = Rules(right_negatives=how.right_negatives), grader.preprocessing
-    network = xception.folded(grader.model)
+    righting = Rules(right_negatives=how.right_negatives, right_upside_down=how.right_upside_down)
+    network, preprocessing = xception.folded(grader.model), grader.preprocessing
 
-    def pixels(images: list[np.ndarray], kind: str) -> list[dict]:
+    def righted(kind: str) -> list[Righted]:
         # As the Grader would see them: it doesn't know yet that they are no knees.
-        seen = (preprocessing.to_uint8(righting.righted(Radiograph(image, kind))[0]) for image in images)
-        return [{"pixels": torch.from_numpy(image)} for image in seen]
+        return [righting.righted(Radiograph(image, kind)) for image in unfamiliar.images(kind, crops, images_per_kind)]
+
+    def pixels(images: list[Righted]) -> list[dict]:
+        return [{"pixels": torch.from_numpy(preprocessing.to_uint8(image.xray))} for image in images]
 
     def measured(images, what: str, mirror: bool = False) -> Measured:
         return measure(network, grader.precision, images, what, mirror)
@@ -82,9 +84,9 @@ def calibrate(
     crops = [np.asarray(image.convert("L")) for image in validation["image"]]
     knees = measured(KneeImages(validation, preprocessing, righting), "validation knees", mirror=True)
     known = measured(KneeImages(training, preprocessing, righting), "training knees")
-    others = {
-        kind: measured(pixels(unfamiliar.images(kind, crops, images_per_kind), kind), kind) for kind in unfamiliar.KINDS
-    }
+    seen = {kind: righted(kind) for kind in unfamiliar.KINDS}
+    others = {kind: measured(pixels(images), kind) for kind, images in seen.items()}
+    turned = {unfamiliar.UPSIDE_DOWN: np.array([image.turned for image in seen[unfamiliar.UPSIDE_DOWN]])}
     fitted_on = {
         "dataset": data_name,
         "split": "validation",
@@ -94,7 +96,7 @@ def calibrate(
         "precision": grader.precision,
     }
     grades, patients = np.array(validation["label"]), np.array(validation["patient_id"])
-    return fit(how, knees, known, others, grades, patients, fitted_on)
+    return fit(how, knees, known, others, turned, grades, patients, fitted_on)
 
 
 def fit(
@@ -102,6 +104,7 @@ def fit(
     knees: Measured,
     training: Measured,
     others: dict[str, Measured],
+    righted: dict[str, np.ndarray],
     grades: np.ndarray,
     patients: np.ndarray,
     fitted_on: dict,
@@ -112,6 +115,7 @@ def fit(
         knees, grades, patients: the validation split.
         training: training knees.
         others: by kind, images that are no ordinary knees.
+        righted: see `train.familiar.worth`.
         fitted_on: for the record.
     """
     averaged = (knees.logits + knees.mirrored) / 2
@@ -125,7 +129,7 @@ def fit(
     final = Fitted.to(logits, grades, how.read_out, how.coverage)
 
     ways = familiar.ways(training)
-    tried = [familiar.worth(way, knees, others, how.unfamiliar) for way in ways]
+    tried = [familiar.worth(way, knees, others, righted, how.unfamiliar) for way in ways]
     usable = [i for i, way in enumerate(ways) if way.familiarity]
     best = familiar.best([tried[i] for i in usable])
     way = ways[usable[best]]
@@ -142,6 +146,7 @@ def fit(
     rules = Rules(
         flip_average=how.flip_average,
         right_negatives=how.right_negatives,
+        right_upside_down=how.right_upside_down,
         temperature=final.temperature,
         power=final.power,
         thresholds=final.thresholds,
@@ -177,6 +182,7 @@ def fit(
             for (flip, read_out), one in compared.items()
         ],
         "familiarity": {
+            "righted": {kind: float(rows.mean()) for kind, rows in righted.items()},
             "limit_set_for": how.unfamiliar,
             "called_unfamiliar_held_out": held_out["called_unfamiliar"],
             "chosen": tried[usable[best]],

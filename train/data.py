@@ -18,7 +18,7 @@ class KneeImages(torch.utils.data.Dataset):
     """
 
     def __init__(self, split: HubDataset, preprocessing: Preprocessing, rules: Rules | None = None):
-        """By `rules`, negatives are righted first; without them every X-ray is taken as it is."""
+        """X-rays are righted by `rules` first; without them every one is taken as it is."""
         self.split = split.cast_column("image", Image(decode=False))
         self.preprocessing = preprocessing
         self.rules = rules or Rules()
@@ -29,7 +29,7 @@ class KneeImages(torch.utils.data.Dataset):
     def __getitem__(self, row: int) -> dict:
         example = self.split[row]
         source = example["image"]["bytes"] or example["image"]["path"]
-        xray, _ = self.rules.righted(radiograph.read(source, name=example.get("file_name")))
+        xray = self.rules.righted(radiograph.read(source, name=example.get("file_name"))).xray
         return {
             "pixels": torch.from_numpy(self.preprocessing.to_uint8(xray)),
             "label": example["label"],

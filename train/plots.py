@@ -110,7 +110,7 @@ def familiarity(chosen: dict, path: Path) -> None:
     axis.barh(kinds, [chosen["caught"][kind] for kind in kinds], color="#9db8c9")
     for row, kind in enumerate(kinds):
         axis.text(0.01, row, f"{chosen['caught'][kind]:.0%}   AUROC {chosen['auroc'][kind]:.3f}", va="center", size=9)
-    axis.set_xlabel("share called unfamiliar")
+    axis.set_xlabel("share called unfamiliar, or recognised and righted")
     axis.set_xlim(0, 1)
     axis.set_title(f"Images that are no ordinary knee crop ({chosen['method']})", size=11)
     _save(figure, path)

@@ -304,7 +304,7 @@ def try_out(
 
 
 def pixels_of(split: Dataset, grader: Grader, what: str) -> torch.Tensor:
-    """A split as the network sees it, negatives righted: uint8 (n, size, size)."""
+    """A split as the network sees it, righted: uint8 (n, size, size)."""
     knees = KneeImages(split, grader.preprocessing, grader.rules)
     with progress_bar(f"reading {what}", len(knees), show=True) as advance:
         rows = []

@@ -86,6 +86,7 @@ class Grading(Section):
 
     flip_average: bool = True  # mean of the logits of the X-ray and of its mirror image
     right_negatives: bool = True  # photographic negatives are inverted first
+    right_upside_down: bool = True  # X-rays that are upside down are turned first
     # most_probable; root_distance: the grade with the least expected square root of the distance from the reader's;
     # median: with the least expected distance; rounded: the expected grade, rounded; tuned: the expected grade, cut at
     # thresholds fitted for the quadratic kappa

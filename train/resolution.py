@@ -67,7 +67,7 @@ def logits_of(grader: Grader, knees: list[Image.Image], what: str) -> np.ndarray
     with progress_bar(what, len(knees), show=True) as advance:
         for i in range(0, len(knees), _BATCH):
             xrays = (Radiograph(np.asarray(knee), "knee") for knee in knees[i : i + _BATCH])
-            seen = torch.stack([grader.preprocessing(grader.rules.righted(xray)[0]) for xray in xrays])
+            seen = torch.stack([grader.preprocessing(grader.rules.righted(xray).xray) for xray in xrays])
             found.append(grader.forward(seen).logits.cpu().numpy())
             for _ in seen:
                 advance()

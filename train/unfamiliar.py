@@ -47,6 +47,8 @@ from koa_hf import phantom, radiograph
 from koa_hf.errors import KoaError
 from koa_hf.grades import NUM_GRADES
 
+UPSIDE_DOWN = "upside-down knee"
+
 LONGEST_SIDE = 1024
 """Pixels: larger pictures are reduced to it."""
 
@@ -490,7 +492,7 @@ _MAKERS: dict[str, Maker] = {
     "leg X-ray": _crops(_leg, 0.6),
     "drawn hand X-ray": _hand,
     "drawn knee": _drawn_knee,
-    "upside-down knee": _upside_down,
+    UPSIDE_DOWN: _upside_down,
     "knee on its side": _on_its_side,
     "part of a knee": _part,
     "two knees": _two_knees,
