@@ -67,7 +67,7 @@ MAX_EXAMPLES = 10
 KEEP_SECONDS = 3600
 KEEP_BYTES = 1_000_000_000
 MAX_VISITORS = 100  # Gradio keeps every visitor's last page, and of more than these, none
-AT_ONCE = 2  # so that one visitor's batch doesn't hold up the others
+AT_ONCE = 8  # are read and found at a time; what then waits to be graded is graded together
 MAX_WAITING = 100  # in the queue; the next is told that it is full
 
 FORGOTTEN = "This X-ray isn't in memory any more; upload it again."

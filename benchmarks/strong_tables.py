@@ -98,6 +98,45 @@ def runs() -> str:
     return table(header, rows)
 
 
+def one_at_a_time() -> list[str]:
+    """The ablation on small images: what each change does, and what each read-out does on average over its networks."""
+    found = read("ablation/ablation.json")
+    rows, small = found["rows"], ", ".join(found["small"])
+    minutes = sum(row["seconds"] for row in rows) / 60
+    machine = rows[0]["trained_on"]
+    changed = [
+        [
+            row["row"].replace("_", " "),
+            f"`{'; '.join(row['changes'])}`" if row["changes"] else "",
+            *(f"{row[name]:.3f}" for name in FIGURES),
+            f"{row['cross_entropy']:.3f}",
+            "{:+.3f} ({:+.3f} to {:+.3f})".format(row["cross_entropy_more"], *row["cross_entropy_more_95"])
+            if row is not rows[0]
+            else "",
+        ]
+        for row in rows
+    ]
+    read_as = [
+        [
+            READ_OUTS[way],
+            *(
+                f"{sum(row['by_read_out'][way][name] for row in rows) / len(rows):.3f}"
+                for name in ("accuracy", "quadratic_weighted_kappa", "mean_absolute_error")
+            ),
+        ]
+        for way in recipes.POWERS
+    ]
+    header = ["row", "changed", *FIGURES.values(), "cross-entropy", "more than the first row (95 %, same knees)"]
+    return [
+        f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs from ImageNet "
+        f"weights, {minutes:.0f} minutes in all ({machine['processor']}, {machine['precision']}; shared with other "
+        "work); most probable grade, no mirror image, temperature fitted on other patients:",
+        table(header, changed),
+        f"**The same {len(rows)} networks read in four ways**, means:",
+        table(["read as", "accuracy", "QWK", "MAE"], read_as),
+    ]
+
+
 def render() -> str:
     metrics, found = read("strong/metrics.json"), read("strong/calibration.json")
     audit, half = read("strong/audit.json"), read("strong/float16.json")
@@ -132,6 +171,7 @@ def render() -> str:
         table(["figure", "value", "95 % interval"], [list(row) for row in figures]),
         "**Runs so far**, the plain network on validation (no mirror image, no calibration, most probable grade):",
         runs(),
+        *one_at_a_time(),
         "**How the grade is read from the probabilities** (temperature, thresholds and sets fitted on nine tenths of "
         "the patients, measured on the last tenth, for each tenth):",
         table(["read as", "mirror image too", *FIGURES.values(), "set coverage", "mean set size"], read_outs),

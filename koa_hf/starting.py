@@ -9,6 +9,7 @@ from koa_hf.grader import Grader, Grading
 from koa_hf.model_folder import ModelFolder
 from koa_hf.quick_imports import quick_imports
 from koa_hf.radiograph import ImageSource
+from koa_hf.together import Together
 
 
 class StartingGrader:
@@ -21,7 +22,7 @@ class StartingGrader:
     def __init__(self, found: ModelFolder):
         self.model_id, self.revision, self.note = found.model_id, found.revision, found.note
         self._found = found
-        self._grader: Grader | None = None
+        self._grader: Together | None = None
         self._ready = threading.Event()
 
     def load(self, device: str | None, precision: str, engine: str, first: Film) -> Grader:
@@ -34,7 +35,7 @@ class StartingGrader:
             with quick_imports():
                 grader = Grader.load(self._found, device, precision, engine=engine)
             examine(grader, [first])  # the first forward pass is slow; let no visitor wait for it
-            self._grader = grader
+            self._grader = Together(grader)
         finally:
             self._ready.set()
         return grader
@@ -42,7 +43,7 @@ class StartingGrader:
     def grade_batch(
         self, sources: Iterable[ImageSource], again: Sequence[Sequence[ImageSource]] | None = None
     ) -> list[Grading]:
-        """As `Grader.grade_batch`, after waiting for the grader.
+        """As `Grader.grade_batch`, after waiting for the grader, and together with whoever else waits.
 
         Raises:
             KoaError: one of them can't be read, or there is no grader, as its loading failed.

@@ -1,0 +1,56 @@
+"""Gradings that several threads ask for at the same time."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from koa_hf import Grader, phantom
+from koa_hf.errors import KoaError
+from koa_hf.together import Together
+
+
+class Watched:
+    """A grader that says how many X-rays each forward pass had, and that holds the first one up."""
+
+    def __init__(self, grader: Grader):
+        self.grader, self.passes, self.begun, self.go_on = grader, [], threading.Event(), threading.Event()
+
+    def grade_batch(self, sources, again):
+        self.begun.set()
+        assert self.go_on.wait(60)
+        self.passes.append(len(sources))
+        return self.grader.grade_batch(sources, again)
+
+
+@pytest.fixture(scope="module")
+def grader(model_folder) -> Grader:
+    return Grader.from_pretrained(model_folder, engine="torch")
+
+
+def test_what_waits_is_graded_in_one_pass_and_everybody_gets_their_own(grader, tmp_path):
+    knees = [phantom.draw(grade, seed=grade) for grade in range(5)]
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    watched = Watched(grader)
+    together = Together(watched, most=5)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(together.grade_batch, knees[:1])
+        assert watched.begun.wait(60)
+        twice = pool.submit(together.grade_batch, knees[1:3])
+        single = pool.submit(together.grade_batch, knees[3:4])
+        unread = pool.submit(together.grade_batch, [broken])
+        while together._waiting.qsize() < 3:
+            pass
+        many = pool.submit(together.grade_batch, knees)
+        watched.go_on.set()
+        found = [first.result(), twice.result(), single.result(), many.result()]
+        with pytest.raises(KoaError, match=r"broken\.png"):
+            unread.result()
+    for gradings, asked in zip(found, (knees[:1], knees[1:3], knees[3:4], knees), strict=True):
+        expected = grader.grade_batch(asked)
+        assert [one.grade for one in gradings] == [one.grade for one in expected]
+        for one, other in zip(gradings, expected, strict=True):
+            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+    # The four that waited came together, then one by one for the broken file's sake; the many alone.
+    assert watched.passes == [1, 4, 2, 1, 1, 5]
