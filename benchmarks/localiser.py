@@ -10,6 +10,7 @@ Writes localiser.json, tables.md and localiser.png. No X-ray is in any of them.
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -59,6 +60,15 @@ def film(kind: str, pair: Pair, number: int, varied: bool, negative: bool = Fals
     return compose(kind, [pair[i] for i in shown], rng, size, varied, negative), shown
 
 
+def turned(composite: Composite) -> Composite:
+    """The film upside down, its knees where they then are."""
+    height, width = composite.pixels.shape
+    boxes = [
+        (width - right, height - bottom, width - left, height - top) for left, top, right, bottom in composite.boxes
+    ]
+    return dataclasses.replace(composite, pixels=np.ascontiguousarray(composite.pixels[::-1, ::-1]), boxes=boxes)
+
+
 def overlap(one: Sequence[float], other: Sequence[float]) -> float:
     """Intersection over union of two boxes."""
     shared = np.prod([max(0.0, min(one[i + 2], other[i + 2]) - max(one[i], other[i])) for i in (0, 1)])
@@ -74,12 +84,14 @@ def matched(knees: Sequence[localiser.Knee], boxes: Sequence[Sequence[float]]) -
 
 def finds(pairs: Sequence[Pair], films: int) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
     """By kind of film: what was found; and of every find the overlap, the centre's and the width's error."""
-    kinds = {kind: (kind, False) for kind in KINDS} | {"negative, bilateral": ("bilateral", True)}
+    kinds = {kind: (kind, False, False) for kind in KINDS}
+    kinds |= {"negative, bilateral": ("bilateral", True, False), "upside down, bilateral": ("bilateral", False, True)}
     table, errors = {}, {}
-    for name, (kind, negative) in kinds.items():
+    for name, (kind, negative, upside_down) in kinds.items():
         rows, false, seconds, sides = [], 0, [], []
         for number in _progress(f"films: {name}", range(films)):
             composite, _ = film(kind, pairs[number % len(pairs)], number, varied=True, negative=negative)
+            composite = turned(composite) if upside_down else composite
             xray = Radiograph(composite.pixels, "film")
             began = time.process_time()
             knees = localiser.find(xray)
@@ -133,6 +145,7 @@ def crops_as_they_are(pairs: Sequence[Pair]) -> dict[str, dict]:
     sets = {
         "crops of the release": [(crop.pixels, crop.side) for crop in crops],
         "the same, inverted": [(255 - crop.pixels, crop.side) for crop in crops],
+        "the same, upside down": [(np.ascontiguousarray(crop.pixels[::-1, ::-1]), crop.side) for crop in crops],
         "drawn knees": drawn,
     }
     table = {}

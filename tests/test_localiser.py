@@ -52,6 +52,17 @@ def test_a_negative_has_the_same_knees(bilateral):
         assert overlap(one.box, other.box) > 0.95
 
 
+def test_an_upside_down_film_has_the_same_knees_where_they_are(bilateral):
+    height, width = bilateral.pixels.shape
+    upright, turned = find(bilateral.pixels), find(np.ascontiguousarray(bilateral.pixels[::-1, ::-1]))
+    assert [knee.side for knee in turned] == [knee.side for knee in reversed(upright)]
+    for one, other in zip(reversed(upright), turned, strict=True):
+        left, top, right, bottom = one.box
+        assert other.box == (width - right, height - bottom, width - left, height - top)
+    (crop,) = find(np.ascontiguousarray(RIGHT[::-1, ::-1]))
+    assert crop.whole
+
+
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_resolution_does_not_matter(bilateral, scale):
     height, width = bilateral.pixels.shape
