@@ -83,6 +83,8 @@ def calibrate(
     training = train.select(np.sort(some))
     crops = [np.asarray(image.convert("L")) for image in validation["image"]]
     knees = measured(KneeImages(validation, preprocessing, righting), "validation knees", mirror=True)
+    on_films = [righting.righted(Radiograph(knee, "knee")) for knee in familiar.as_on_films(crops)]
+    varied = measured(pixels(on_films), "validation knees as on films")
     known = measured(KneeImages(training, preprocessing, righting), "training knees")
     seen = {kind: righted(kind) for kind in unfamiliar.KINDS}
     others = {kind: measured(pixels(images), kind) for kind, images in seen.items()}
@@ -96,12 +98,13 @@ def calibrate(
         "precision": grader.precision,
     }
     grades, patients = np.array(validation["label"]), np.array(validation["patient_id"])
-    return fit(how, knees, known, others, turned, grades, patients, fitted_on)
+    return fit(how, knees, varied, known, others, turned, grades, patients, fitted_on)
 
 
 def fit(
     how: recipe.Grading,
     knees: Measured,
+    varied: Measured,
     training: Measured,
     others: dict[str, Measured],
     righted: dict[str, np.ndarray],
@@ -113,6 +116,7 @@ def fit(
 
     Args:
         knees, grades, patients: the validation split.
+        varied: its knees once more, as on films.
         training: training knees.
         others: by kind, images that are no ordinary knees.
         righted: see `train.familiar.worth`.
@@ -128,18 +132,21 @@ def fit(
     raw, chosen = probabilities_of(logits), compared[how.flip_average, how.read_out]
     final = Fitted.to(logits, grades, how.read_out, how.coverage)
 
-    ways = familiar.ways(training)
-    tried = [familiar.worth(way, knees, others, righted, how.unfamiliar) for way in ways]
+    ways, ordinary = familiar.ways(training), knees.with_more(varied)
+    tried = [familiar.worth(way, ordinary, others, righted, how.unfamiliar) for way in ways]
     usable = [i for i, way in enumerate(ways) if way.familiarity]
     best = familiar.best([tried[i] for i in usable])
     way = ways[usable[best]]
     left_out = familiar.with_each_kind_left_out([tried[i] for i in usable])
 
+    flagged = familiar.flagged_by_fold(way, ordinary, np.tile(patients, 2), how.unfamiliar)
+
     held_out = {
         "expected_calibration_error": chosen["figures"]["expected_calibration_error"],
         "set_coverage": chosen["sets"]["coverage"],
         "mean_set_size": chosen["sets"]["mean_size"],
-        "called_unfamiliar": familiar.flagged_by_fold(way, knees, patients, how.unfamiliar),
+        "called_unfamiliar": float(flagged[: len(grades)].mean()),
+        "called_unfamiliar_as_on_films": float(flagged[len(grades) :].mean()),
         "unfamiliar_caught": float(np.mean([kind["caught"] for kind in left_out.values()])),
         "unfamiliar_auroc": float(np.mean([kind["auroc"] for kind in left_out.values()])),
     }
@@ -151,7 +158,7 @@ def fit(
         power=final.power,
         thresholds=final.thresholds,
         sets=GradeSets(coverage=how.coverage, level=final.level),
-        familiarity=way.familiarity.with_limit(familiar.limit_for(way.distance(knees), how.unfamiliar)),
+        familiarity=way.familiarity.with_limit(familiar.limit_for(way.distance(ordinary), how.unfamiliar)),
         fitted_on=fitted_on,
         held_out=held_out,
     )
@@ -185,6 +192,7 @@ def fit(
             "righted": {kind: float(rows.mean()) for kind, rows in righted.items()},
             "limit_set_for": how.unfamiliar,
             "called_unfamiliar_held_out": held_out["called_unfamiliar"],
+            "called_unfamiliar_as_on_films_held_out": held_out["called_unfamiliar_as_on_films"],
             "chosen": tried[usable[best]],
             "left_out": left_out,
             "tried": tried,
@@ -227,7 +235,8 @@ def print_report(report: dict) -> None:
     for kind, area in chosen["auroc"].items():
         table.add_row(kind, f"{area:.3f}", f"{chosen['caught'][kind]:.0%}", f"{left_out[kind]['caught']:.0%}")
     table.add_row("mean", f"{chosen['mean_auroc']:.3f}", f"{chosen['mean_caught']:.0%}", style="bold")
-    table.add_row("validation knees, held out", "", f"{report['familiarity']['called_unfamiliar_held_out']:.1%}")
+    for what, key in (("validation knees", ""), ("the same, as on films", "_as_on_films")):
+        table.add_row(f"{what}, held out", "", f"{report['familiarity'][f'called_unfamiliar{key}_held_out']:.1%}")
     console.print(table)
 
 

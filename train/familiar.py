@@ -1,20 +1,47 @@
-"""Which way of measuring familiarity tells knees from everything else, and what it is worth."""
+"""Which way of measuring familiarity tells knees from everything else, and what it is worth.
 
-from collections.abc import Callable
+Ordinary knees are those of the validation split as they are, and once more `as_on_films`: cut out of a larger film they
+have fewer pixels, are framed a little differently, and have other grey levels, and are no less knees for that.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
+from koa_hf import localiser
 from koa_hf.calibration import probabilities_of
 from koa_hf.familiarity import Familiarity
+from koa_hf.radiograph import Radiograph
 from train.fitting import folds_of
 from train.measuring import LAYERS, Measured
 
 COMPONENTS = (16, 64, 256)
 NEIGHBOURS = 5
+NARROWEST = 80  # pixels: width of the least of `as_on_films`
+_FRAMED = 0.08  # by how much of its width a knee is framed wider or narrower,
+_OFF = 0.04  # and beside the middle
+_EXPONENT = 0.25  # of the grey levels, either way from 1
+
+
+def as_on_films(knees: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
+    """Each knee once, uint8 (height, width), in other sizes, frames and grey levels, drawn by the seed."""
+    rng, varied = np.random.default_rng(seed), []
+    for knee in knees:
+        width = round(np.exp(rng.uniform(np.log(NARROWEST), np.log(max(NARROWEST, knee.shape[1])))))
+        height = round(width * knee.shape[0] / knee.shape[1])
+        smaller = np.asarray(Image.fromarray(knee).resize((width, height), Image.Resampling.BOX))
+        edge = rng.uniform(-_FRAMED, _FRAMED) / 2
+        right, down = rng.uniform(-_OFF, _OFF, 2)
+        box = ((right - edge) * width, (down - edge) * height, (1 + right + edge) * width, (1 + down + edge) * height)
+        pixels = localiser.cut(Radiograph(smaller, "knee"), box).pixels
+        exponent = np.exp(rng.uniform(-1, 1) * np.log1p(_EXPONENT))
+        varied.append(((pixels / 255) ** exponent * 255).round().astype(np.uint8))
+    return varied
 
 
 @dataclass(frozen=True)
@@ -64,6 +91,7 @@ def worth(way: Way, knees: Measured, others: dict[str, Measured], righted: dict[
     """Area under the ROC curve and share caught, by kind of image, where `share` of the knees is flagged too.
 
     Args:
+        knees: ordinary ones.
         righted: by kind, which images a rule before has recognised and righted, bool (n,): they count as caught.
     """
     of_knees = way.distance(knees)
@@ -104,10 +132,10 @@ def limit_for(of_knees: np.ndarray, share: float) -> float:
     return float(np.quantile(of_knees, 1 - share, method="higher"))
 
 
-def flagged_by_fold(way: Way, knees: Measured, patients: np.ndarray, share: float) -> float:
-    """Share of knees called unfamiliar by a limit that was set on other patients."""
+def flagged_by_fold(way: Way, knees: Measured, patients: np.ndarray, share: float) -> np.ndarray:
+    """Which knees are called unfamiliar by a limit that was set on other patients: bool (n,)."""
     distances = way.distance(knees)
     flagged = np.empty(len(distances), bool)
     for fit, held_out in folds_of(patients):
         flagged[held_out] = distances[held_out] > limit_for(distances[fit], share)
-    return float(flagged.mean())
+    return flagged

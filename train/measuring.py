@@ -32,6 +32,11 @@ class Measured:
     mirrored: np.ndarray | None
     layers: dict[str, np.ndarray]
 
+    def with_more(self, other: "Measured") -> "Measured":
+        """These images and others after them, without mirror images."""
+        layers = {name: np.concatenate([rows, other.layers[name]]) for name, rows in self.layers.items()}
+        return Measured(np.concatenate([self.logits, other.logits]), None, layers)
+
 
 @torch.inference_mode()
 def measure(network: nn.Module, precision: str, images: Dataset, what: str, mirror: bool = False) -> Measured:

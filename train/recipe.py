@@ -92,7 +92,8 @@ class Grading(Section):
     # thresholds fitted for the quadratic kappa
     read_out: Literal[*READ_OUTS] = "most_probable"
     coverage: float = Field(0.9, gt=0, lt=1)  # share of knees whose grade set holds the reader's grade
-    unfamiliar: float = Field(0.01, gt=0, lt=1)  # share of validation knees that may be called unfamiliar
+    # share of validation knees, as they are and as on films, that may be called unfamiliar
+    unfamiliar: float = Field(0.01, gt=0, lt=1)
 
 
 class Recipe(Section):
