@@ -148,9 +148,10 @@ RULES = """
 {int8}
 Held-out patients of the validation split (fitted on nine tenths, measured on the last, for each): expected
 calibration error {error:.3f}; the sets hold the reader's grade in {held_coverage:.1%} of knees with {size:.2f} grades
-on average; {flagged:.1%} of knees are called unfamiliar, and {caught:.0%} of images that are no ordinary knee crop
-(photographs, noise, text, other X-rays, knees upside down or in parts; mean AUROC {auroc:.3f}). The last two are means
-over kinds of image, each with the way of measuring familiarity that the other kinds would have chosen.
+on average; {flagged:.1%} of knees are called unfamiliar{on_films}, and {caught:.0%} of images that are no ordinary knee
+crop (photographs, noise, text, other X-rays, knees on their side or in parts; upside-down knees count where they are
+turned; mean AUROC {auroc:.3f}). The last two are means over kinds of image, each with the way of measuring familiarity
+that the other kinds would have chosen.
 """
 
 
@@ -303,10 +304,16 @@ def _rules(rules: Rules, kept_in_int8: float | None) -> str:
         held_coverage=held_out["set_coverage"],
         size=held_out["mean_set_size"],
         flagged=held_out["called_unfamiliar"],
+        on_films=_on_films(held_out),
         caught=held_out["unfamiliar_caught"],
         auroc=held_out["unfamiliar_auroc"],
         int8="" if kept_in_int8 is None else INT8.format(unchanged=kept_in_int8),
     )
+
+
+def _on_films(held_out: dict) -> str:
+    share = held_out.get("called_unfamiliar_as_on_films")
+    return "" if share is None else f" ({share:.1%} in the sizes, frames and grey levels of knees on films)"
 
 
 def _read_outs(ways: dict[str, dict]) -> str:
