@@ -47,8 +47,8 @@ def read_grades(
         thresholds: the grade is the number of them below the expected grade; then `power` has no part in it.
         power: the grade is the one with the least expected |distance|^power from the reader's. 0: the most probable
             one (no grade is right oftener); 1: the median (the least mean absolute error); 2: the expected grade,
-            rounded (the least mean square error). Under 1 a grade is passed over that is improbable itself, between two
-            probable ones.
+            rounded (the least mean square error). The less it is, the seldomer a grade is told that is improbable
+            itself and lies between two probable ones.
 
     Returns:
         int (n,).
