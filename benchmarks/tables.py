@@ -115,7 +115,8 @@ def trunk_cache(result: dict) -> str:
     ) + (
         f"\n\nThe baseline is the plain loop, in torch's default layout: {result['what']}; {result['precision']}. "
         "Uncached: channels last and frozen normalisations folded. The goal was 25 minutes on two cores with "
-        f"AVX512-BF16, and 8 times the baseline. Largest difference of a loss from the plain loop's: {max(losses.values()):.1g}."
+        "AVX512-BF16, and 8 times the baseline. Largest difference of a loss from the plain loop's: "
+        f"{max(losses.values()):.1g}."
     )
 
 
