@@ -5,7 +5,8 @@
 
 Rows and sizes are in benchmarks/ablation.yaml. Each row is a run of train/run.py; finished ones are left as they are,
 and an interrupted one goes on from its checkpoint. After every row results/ablation/ is written anew: ablation.json
-(figures, and each row's difference in cross-entropy from the first on the same knees) and ablation.png.
+(figures, and each row's difference in cross-entropy from the first on the same knees) and ablation.png. The intervals of
+the differences are over patients, for one training of each row: what another seed alone does is in the rows of that name.
 """
 
 import argparse
@@ -26,14 +27,18 @@ from koa_hf.calibration import read_grades
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import bootstrap_mean, quadratic_weighted_kappa
-from koa_hf.xception import CONFIG_FILE
-from train import plots
+from train import plots, recipe, record
 from train.fitting import cross_fit
 from train.predictions import Predictions
 from train.recipe import POWERS
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = ROOT / "results" / "ablation"
+
+
+def settings_of(plan: dict, name: str) -> list[str]:
+    """What a row sets, as `train/run.py --set` takes it."""
+    return [*plan["small"], *plan["rows"][name]]
 
 
 def train(plan: dict, name: str, dataset: str, folder: Path) -> None:
@@ -44,7 +49,7 @@ def train(plan: dict, name: str, dataset: str, folder: Path) -> None:
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"]
     command += [str(ROOT / "train" / "run.py"), "--recipe", plan["recipe"], "--dataset", dataset]
-    for setting in [*plan["small"], *plan["rows"][name]]:
+    for setting in settings_of(plan, name):
         command += ["--set", setting]
     command += ["--output-dir", str(folder), *(["--resume"] if (folder / "recipe.yaml").exists() else [])]
     if subprocess.run(command, check=False, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode:
@@ -77,13 +82,17 @@ def figures_of(folder: Path) -> tuple[dict, np.ndarray]:
 
 def report(plan: dict, folder: Path) -> None:
     """Write results/ablation/ from the rows that are finished; the first row must be among them."""
-    finished = [name for name in plan["rows"] if (folder / name / CONFIG_FILE).exists()]
+    finished = [name for name in plan["rows"] if record.is_finished(folder / name / "run.json")]
     first = next(iter(plan["rows"]))
     if first not in finished:
         raise KoaError(f"every row is compared with {first!r}; train that one first.")
-    patients = Predictions.read(folder / first).patients
+    of_first = Predictions.read(folder / first)
     rows, losses = [], {}
     for name in finished:
+        if Predictions.read(folder / name).file_names != of_first.file_names:
+            raise KoaError(f"the row {name} is not about the same knees as {first}; train it anew.")
+        if recipe.load(folder / name / "recipe.yaml") != recipe.load(plan["recipe"], settings_of(plan, name)):
+            raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it anew.")
         figures, losses[name] = figures_of(folder / name)
         more = losses[name] - losses[first]
         run = json.loads((folder / name / "run.json").read_text())
@@ -93,8 +102,8 @@ def report(plan: dict, folder: Path) -> None:
                 "changes": plan["rows"][name],
                 **figures,
                 "cross_entropy_more": float(more.mean()),
-                "cross_entropy_more_95": bootstrap_mean(more, patients),
-                "seconds": run["seconds"]["this_process"],
+                "cross_entropy_more_95": bootstrap_mean(more, of_first.patients),
+                "seconds": run["seconds"]["epochs"],
                 "trained_on": run["machine"],
                 "git_commit_of_run": run["git_commit"],
             }
@@ -103,8 +112,10 @@ def report(plan: dict, folder: Path) -> None:
         RESULTS / "ablation.json",
         {"what": "one change at a time", "recipe": plan["recipe"], "small": plan["small"], "rows": rows},
     )
+    seeds = [row["cross_entropy_more"] for row in rows if row["row"] == first or row["row"].startswith("seed_")]
     label = "cross-entropy over that of the first row, on the same knees (right is worse)"
-    plots.differences(rows[1:] or rows, "cross_entropy_more", label, RESULTS / "ablation.png")
+    band = (min(seeds), max(seeds))
+    plots.differences(rows[1:] or rows, "cross_entropy_more", label, RESULTS / "ablation.png", band)
     shown = ("accuracy", "quadratic_weighted_kappa", "macro_auc", "cross_entropy", "cross_entropy_more")
     recording.show(
         f"{plan['recipe']}, small", [{"row": row["row"], **{key: round(row[key], 3) for key in shown}} for row in rows]
@@ -125,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for name in args.only or plan["rows"]:
         folder = args.output_dir / name
-        if not (folder / CONFIG_FILE).exists():
+        if not record.is_finished(folder / "run.json"):
             train(plan, name, args.dataset, folder)
         report(plan, args.output_dir)
 

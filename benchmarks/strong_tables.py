@@ -130,7 +130,8 @@ def one_at_a_time() -> list[str]:
     return [
         f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs from ImageNet "
         f"weights, {minutes:.0f} minutes in all ({machine['processor']}, {machine['precision']}; shared with other "
-        "work); most probable grade, no mirror image, temperature fitted on other patients:",
+        "work); most probable grade, no mirror image, temperature fitted on other patients. The intervals are over "
+        "patients, for one training of each row; the rows `seed` are the recipe itself with another seed:",
         table(header, changed),
         f"**The same {len(rows)} networks read in four ways**, means:",
         table(["read as", "accuracy", "QWK", "MAE"], read_as),
@@ -200,15 +201,15 @@ def render() -> str:
         ),
         f"**Familiarity.** {familiarity['chosen']['method']}, chosen among {len(familiarity['tried'])} ways by the "
         "share of the images below that it catches (last column: the choice made without that kind), with a limit that "
-        "at most one ordinary knee in a hundred exceeds. Called unfamiliar are "
+        f"{familiarity['limit_set_for']:.0%} of crops, as they are and as on films, exceed. Called unfamiliar are "
         f"{familiarity['called_unfamiliar_held_out']:.1%} of held-out knees, and "
         f"{familiarity['called_unfamiliar_as_on_films_held_out']:.1%} of the same in the sizes, frames and grey levels "
         f"of knees on films. Images that a rule before recognises and rights count as caught: {righted}. Highest mean "
         f"AUROC of all ways: {best['mean_auroc']:.3f} ({best['method']}).",
         table(["kind of image", "AUROC", "caught", "caught, left out of the choice"], kinds),
-        f"**float16.** The shipped weights change {half['grades_changed']} of {half['knees']} grades "
-        f"({half['of_these_ties']} of them ties under {half['tie_below']}); largest change of a probability "
-        f"{half['largest_probability_change']:.4f}.",
+        "**float16.** The shipped weights change the most probable grade of "
+        f"{half['grades_changed']} of {half['knees']} knees ({half['of_these_ties']} of them ties under "
+        f"{half['tie_below']}); largest change of a probability {half['largest_probability_change']:.4f}.",
         f"**Heat maps.** Blurring away the hottest tenth costs the grade {deletion['mean_loss']['without the hottest tenth']:.3f} "  # noqa: E501
         f"of its probability, a random tenth {deletion['mean_loss']['without a random tenth']:.3f}: a difference of "
         f"{deletion['difference']:.3f} ({low:.3f} to {high:.3f}); the hottest costs more in "

@@ -41,7 +41,7 @@ Knees that a reader graded otherwise than the model, one row each, as the demo o
 
 | column | meaning |
 |---|---|
-| `image` | the knee as it was graded; null unless the reader allowed it |
+| `image` | the knee as it was read, before it was righted; null unless the reader allowed it |
 | `reader_grade` | Kellgren-Lawrence grade by the reader, 0 to 4 |
 | `comment` | the reader's words; may be empty |
 | `model_grade`, `probabilities` | what the model said |

@@ -305,7 +305,8 @@ class Grader:
         cuts = [*radiographs, *(cut for others in again for cut in others)]
         # Which knee each cut shows.
         of = np.array([*range(knees), *(i for i, others in enumerate(again) for _ in others)])
-        righted = [rules.righted(cut) for cut in cuts]
+        righted = [rules.righted(one) for one in radiographs]
+        righted += [rules.righted(cut, like=righted[i]) for cut, i in zip(cuts[knees:], of[knees:], strict=True)]
         output = self.forward(torch.stack([self.preprocessing(one.xray) for one in righted]))
         logits = rules.at_width(output.logits.cpu().numpy(), [min(cut.pixels.shape) for cut in cuts])
         # In float64, so that five probabilities sum to 1 in any arithmetic.

@@ -75,7 +75,9 @@ class Int8:
         """A model's rules, with what was fitted again for int8."""
         changed = {}
         if rules.temperature is not None:
-            changed = {"temperature": self.about.temperature, "thresholds": self.about.thresholds}
+            changed["temperature"] = self.about.temperature
+        if rules.thresholds is not None and self.about.thresholds is not None:
+            changed["thresholds"] = self.about.thresholds
         if rules.sets is not None:
             changed["sets"] = rules.sets.model_copy(update={"level": self.about.level})
         if rules.familiarity is not None:

@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from scipy.special import expit
 
-from koa_hf import collimation
+from koa_hf import collimation, orientation
 from koa_hf.hog import hog
 from koa_hf.radiograph import Radiograph
 
@@ -83,7 +83,8 @@ def find(film: Radiograph) -> tuple[Knee, ...]:
     The side is the film's own where it states one and shows one knee; else that of the knee's shape (fibula, slope of
     the plateau). Of two knees the one on the film's left is the patient's right one, as in any anteroposterior film,
     unless their shapes say otherwise: then both sides are None. Where no find is sure, the film is looked at upside
-    down as well, and the surer finds count: boxes are those of the film as it is, sides those of the film turned.
+    down as well; finds there count if they are surer, and if the surest of them is upside down by its own looks. Boxes
+    are those of the film as it is, sides those of the film turned.
     """
     finder = _finder()
     found = finder.find(film)
@@ -98,7 +99,8 @@ def find(film: Radiograph) -> tuple[Knee, ...]:
     for knee in reversed(upside_down):
         left, top, right, bottom = knee.box
         knees.append(dataclasses.replace(knee, box=(width - right, height - bottom, width - left, height - top)))
-    return tuple(knees)
+    best = max(knees, key=lambda knee: knee.score)
+    return tuple(knees) if orientation.is_upside_down(cut(film, best.box).pixels) else found
 
 
 def _surest(knees: tuple[Knee, ...]) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from koa_hf import collimation
 from koa_hf.hog import BINS, hog
 
 WEIGHTS_FILE = Path(__file__).with_name("orientation.safetensors")
@@ -19,7 +20,7 @@ SIDE, CELL = 112, 16  # pixels
 CELLS = SIDE // CELL
 
 LEAST = 1.0
-"""Score at which an X-ray counts as upside down: the odds are e to 1 by then. Blank and noisy images stay around 0."""
+"""Score at which an X-ray counts as upside down: the odds are e to 1 by then. What is no knee may pass as well."""
 
 
 def uprightness(images: np.ndarray) -> np.ndarray:
@@ -36,8 +37,9 @@ def uprightness(images: np.ndarray) -> np.ndarray:
 
 
 def reduced(pixels: np.ndarray) -> np.ndarray:
-    """An X-ray as `uprightness` takes it: uint8 (height, width) -> uint8 (`SIDE`, `SIDE`)."""
-    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX))
+    """An X-ray as `uprightness` takes it, without wide borders: uint8 (height, width) -> uint8 (`SIDE`, `SIDE`)."""
+    within = np.ascontiguousarray(collimation.trim(pixels)[0])
+    return np.asarray(Image.fromarray(within).resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
 @cache

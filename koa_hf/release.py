@@ -48,6 +48,7 @@ MAX_FILE_BYTES = 64 * 2**20
 """No knee X-ray is larger; a zip member that claims to be is not unpacked."""
 
 _SIDES = {"R": "right", "L": "left", "1": "right", "2": "left"}
+_PATIENT_DIGITS = 7
 _FILE_NAME = re.compile(r"(?P<patient>\d{7})(?P<side>[LR])\.png")
 _AUTO_TEST_FILE_NAME = re.compile(r"(?P<patient>\d{7})_(?P<side>[12])\.png")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -73,6 +74,11 @@ class Knee:
 def knee_of(split: str, label: int, patient_id: str, side: str, file_name: str, member: str) -> Knee:
     """A knee that shares its strings with others."""
     return Knee(sys.intern(split), label, sys.intern(patient_id), sys.intern(side), file_name, member)
+
+
+def patient_of(file_name: str) -> str:
+    """The patient whose knee a file of the release shows."""
+    return file_name[:_PATIENT_DIGITS]
 
 
 class Release:

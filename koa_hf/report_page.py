@@ -209,11 +209,11 @@ def _pictures(page: "_Page", report: Report, top: float, bottom: float) -> None:
 
     left += slot + gap
     evidence = heatmap.for_grade(grading.heatmap, grading.grade)
-    righted = 255 - report.xray.pixels if grading.inverted else report.xray.pixels
+    positive = 255 - report.xray.pixels if grading.inverted else report.xray.pixels  # as it lies in the file
     said = f"Nothing in particular spoke for KL {grading.grade}"
     if evidence.any():
         said = f"What spoke for KL {grading.grade}: the brighter the more; outlined: over half of the strongest"
-    page.picture(righted, left, top, shown_width, shown_height, evidence)
+    page.picture(positive, left, top, shown_width, shown_height, evidence)
     page.paragraph(left, top + shown_height + 1, slot, said, 8, lines=3)
 
 

@@ -75,11 +75,14 @@ class Rules(BaseModel):
     fitted_on: dict = {}
     held_out: dict = {}
 
-    def righted(self, xray: Radiograph) -> Righted:
+    def righted(self, xray: Radiograph, like: Righted | None = None) -> Righted:
+        """The X-ray as the network is to see it; treated `like` another cut of the same knee, where one is given."""
         pixels = xray.pixels
-        if turned := self.right_upside_down and orientation.is_upside_down(pixels):
+        turned = like.turned if like else self.right_upside_down and orientation.is_upside_down(pixels)
+        if turned:
             pixels = np.ascontiguousarray(pixels[::-1, ::-1])
-        if inverted := self.right_negatives and polarity.is_negative(pixels):
+        inverted = like.inverted if like else self.right_negatives and polarity.is_negative(pixels)
+        if inverted:
             pixels = 255 - pixels
         return Righted(dataclasses.replace(xray, pixels=pixels), inverted, turned)
 

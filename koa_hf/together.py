@@ -14,14 +14,18 @@ from koa_hf.grader import Grader, Grading
 from koa_hf.radiograph import ImageSource
 
 MOST = 16
-"""X-rays in one forward pass, unless somebody asks for more at once."""
+"""Images in one forward pass, unless somebody asks for more at once; a knee on a film is graded in three cuts."""
 
 
 @dataclass(frozen=True)
 class _Asked:
     sources: list[ImageSource]
-    again: list[Sequence[ImageSource]]  # as many
+    again: list[list[ImageSource]]  # as many
     answer: Future = field(default_factory=Future)
+
+    @property
+    def images(self) -> int:
+        return len(self.sources) + sum(map(len, self.again))
 
 
 class Together:
@@ -38,23 +42,31 @@ class Together:
     ) -> list[Grading]:
         """As `Grader.grade_batch`."""
         sources = list(sources)
-        asked = _Asked(sources, list(again or [()] * len(sources)))
+        others = [list(cuts) for cuts in again or ()]
+        others += [[] for _ in sources[len(others) :]]
+        asked = _Asked(sources, others[: len(sources)])
         self._waiting.put(asked)
         return asked.answer.result()
 
     def _work(self) -> None:
-        following = None
+        first = self._waiting.get()
         while True:
-            together = [following or self._waiting.get()]
-            images, following = _images(together[0]), None
-            while not self._waiting.empty():
-                following = self._waiting.get()  # nobody else takes from it
-                images += _images(following)
-                if images > self._most:
-                    break  # it comes first next time
+            first = self._answer_with_others(first)
+            # What was graded is let go of before anybody else is waited for.
+            first = first or self._waiting.get()
+
+    def _answer_with_others(self, first: _Asked) -> _Asked | None:
+        """Answer what waits, and return what no longer fitted."""
+        together, images, left = [first], first.images, None
+        while left is None and not self._waiting.empty():
+            following = self._waiting.get()  # nobody else takes from it
+            images += following.images
+            if images > self._most:
+                left = following
+            else:
                 together.append(following)
-                following = None
-            self._answer(together)
+        self._answer(together)
+        return left
 
     def _answer(self, together: list[_Asked]) -> None:
         sources = [source for asked in together for source in asked.sources]
@@ -70,7 +82,3 @@ class Together:
             return
         for asked in together:
             asked.answer.set_result([next(gradings) for _ in asked.sources])
-
-
-def _images(asked: _Asked) -> int:
-    return len(asked.sources) + sum(map(len, asked.again))

@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from benchmarks import growth, tables
+from benchmarks import ablation, growth, tables
 from koa_hf.errors import KoaError
 from koa_hf.release import Release
+from train import recipe
+from train.predictions import Predictions
 
 
 def test_a_repeated_release_is_one_of_as_many_patients_more(release_folder, tmp_path):
@@ -40,3 +43,42 @@ def test_tables_say_what_was_not_measured_yet_and_which_result_is_of_no_use(tmp_
     (tmp_path / "demo" / "load.json").write_text(json.dumps({"what": "something else"}))
     with pytest.raises(KoaError, match=r"load\.json isn't what benchmarks/demo_load\.py writes today"):
         tables.render(results=tmp_path)
+
+
+@pytest.fixture
+def two_rows(tmp_path, monkeypatch):
+    """An ablation's plan and folder with two finished rows; the second is less sure of what is right."""
+    monkeypatch.setattr(ablation, "RESULTS", tmp_path / "results")
+    plan = {"recipe": "phantom", "small": ["image_size=71"], "rows": {"as_it_is": [], "seed_1": ["seed=1"], "no": []}}
+    grades = np.arange(60) % 5
+    names = [f"{9000000 + i // 2}{'RL'[i % 2]}.png" for i in range(60)]
+    noise = np.random.default_rng(0).normal(size=(60, 5))
+    for name, sure in (("as_it_is", 3.0), ("seed_1", 1.0)):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        logits = sure * np.eye(5)[grades] + noise
+        probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        Predictions(names, grades, probabilities.argmax(1), probabilities).write(folder)
+        plan_of_row = recipe.load("phantom", ablation.settings_of(plan, name))
+        (folder / "recipe.yaml").write_text(plan_of_row.to_yaml())
+        run = {"seconds": {"epochs": 60.0}, "machine": {"processor": "some"}, "git_commit": None}
+        (folder / "run.json").write_text(json.dumps(run))
+    return plan, tmp_path
+
+
+def test_an_ablation_compares_its_finished_rows_knee_by_knee(two_rows):
+    plan, folder = two_rows
+    ablation.report(plan, folder / "runs")
+    first, second = json.loads((folder / "results" / "ablation.json").read_text())["rows"]
+    assert first["cross_entropy_more"] == 0
+    assert second["cross_entropy_more"] == pytest.approx(second["cross_entropy"] - first["cross_entropy"], abs=1e-6)
+    low, high = second["cross_entropy_more_95"]
+    assert 0 < low < second["cross_entropy_more"] < high
+    assert (folder / "results" / "ablation.png").stat().st_size > 0
+
+
+def test_an_ablation_refuses_a_row_of_another_plan(two_rows):
+    plan, folder = two_rows
+    plan["small"] = ["image_size=96"]
+    with pytest.raises(KoaError, match="trained by another recipe"):
+        ablation.report(plan, folder / "runs")

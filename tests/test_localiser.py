@@ -59,7 +59,8 @@ def test_an_upside_down_film_has_the_same_knees_where_they_are(bilateral):
     for one, other in zip(reversed(upright), turned, strict=True):
         left, top, right, bottom = one.box
         assert other.box == (width - right, height - bottom, width - left, height - top)
-    (crop,) = find(np.ascontiguousarray(RIGHT[::-1, ::-1]))
+    (crop,), (as_turned,) = find(RIGHT), find(np.ascontiguousarray(RIGHT[::-1, ::-1]))
+    assert as_turned == crop
     assert crop.whole
 
 

@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from koa_hf.metrics import KneeGradeMetrics, bootstrap_intervals, expected_calibration_error, grade_metrics
+from koa_hf.metrics import (
+    KneeGradeMetrics,
+    bootstrap_intervals,
+    bootstrap_mean,
+    expected_calibration_error,
+    grade_metrics,
+)
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +91,12 @@ def test_intervals_hold_the_figure_and_widen_when_both_knees_of_a_patient_agree(
     low, high = as_patients["accuracy"]
     assert low < grade_metrics(doubled, doubled_grades)["accuracy"] < high
     assert high - low > 1.2 * np.diff(as_images["accuracy"])[0]
+
+
+def test_the_interval_of_a_mean_is_wider_where_both_knees_of_a_patient_are_alike():
+    values = np.random.default_rng(0).normal(size=200)
+    twice, patients = np.tile(values, 2), np.tile(np.arange(200), 2)
+    by_patient, by_knee = bootstrap_mean(twice, patients), bootstrap_mean(twice, np.arange(400))
+    error = values.std() / np.sqrt(200)
+    assert by_patient == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.02)
+    assert by_patient[1] - by_patient[0] > 1.3 * (by_knee[1] - by_knee[0])

@@ -104,7 +104,7 @@ def test_the_time_is_utc_wherever_the_clock_stands():
 
 
 def test_a_row_of_the_csv_has_every_column_and_leaves_empty_what_a_model_cannot_tell(tmp_path):
-    plain = graded(grade_set=None, coverage=None, familiar=None, unfamiliarity=None, inverted=True)
+    plain = graded(grade_set=None, coverage=None, familiar=None, unfamiliarity=None, inverted=True, turned=True)
     undecodable = tmp_path / "knee-\udcff.png"
     with csv_writer(tmp_path / "grades.csv") as writer:
         writer.writerow(as_row(Path("a.png"), graded()))
@@ -113,8 +113,10 @@ def test_a_row_of_the_csv_has_every_column_and_leaves_empty_what_a_model_cannot_
     with (tmp_path / "grades.csv").open(newline="", encoding="utf-8") as opened:
         full, bare, failed = csv.DictReader(opened)
     assert tuple(full) == COLUMNS
-    assert (full["grade_low"], full["grade_high"], full["familiar"], full["inverted"]) == ("1", "3", "true", "false")
-    assert (bare["grade_low"], bare["grade_high"], bare["familiar"], bare["inverted"]) == ("", "", "", "true")
+    assert (full["grade_low"], full["grade_high"], full["familiar"], full["turned"]) == ("1", "3", "true", "false")
+    assert (bare["grade_low"], bare["grade_high"], bare["familiar"]) == ("", "", "")
+    assert (bare["inverted"], bare["turned"]) == ("true", "true")
+    assert plain.remarks == ["a negative, righted", "upside down, turned"]
     assert (failed["grade"], failed["error"]) == ("", "it is damaged")
     assert failed["file"].endswith("knee-\\udcff.png")
 

@@ -1,5 +1,6 @@
 """A model folder's grading.json: what it changes in a grading."""
 
+import json
 import shutil
 
 import numpy as np
@@ -85,6 +86,25 @@ def test_an_upside_down_x_ray_is_turned_and_said_to_have_been_and_the_heat_map_l
     assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
     assert one.probabilities == pytest.approx(negative.probabilities, abs=1e-6)
     np.testing.assert_allclose(other.heatmap, one.heatmap[:, ::-1, ::-1], atol=1e-4)
+
+
+def test_other_cuts_of_a_knee_are_righted_like_the_first(ruled):
+    upright, turned = phantom.draw(3, seed=4), np.ascontiguousarray(phantom.draw(3, seed=4)[::-1, ::-1])
+    blank = np.full_like(upright, 90)  # by its own looks neither
+    blank[:40] = 200
+    (one,) = ruled.grade_batch([upright], [[blank]])
+    (other,) = ruled.grade_batch([turned], [[np.ascontiguousarray(blank[::-1, ::-1])]])
+    assert one.probabilities == pytest.approx(other.probabilities, abs=1e-6)
+
+
+def test_a_file_of_before_a_rule_was_there_is_read_without_it(ruled_folder, tmp_path):
+    values = json.loads((ruled_folder / "grading.json").read_text())
+    for later in ("power", "right_upside_down"):
+        del values[later]
+    (tmp_path / "grading.json").write_text(json.dumps(values))
+    rules = Rules.load(tmp_path)
+    assert (rules.power, rules.right_upside_down) == (0, False)
+    assert rules.grades(np.array([[0.45, 0.15, 0.4, 0, 0]])).tolist() == [0]
 
 
 def test_probabilities_grade_and_set_follow_the_rules(ruled, ruled_folder):

@@ -1,11 +1,14 @@
 """Gradings that several threads ask for at the same time."""
 
+import gc
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from koa_hf import Grader, phantom
+from koa_hf import Grader, phantom, radiograph
 from koa_hf.errors import KoaError
 from koa_hf.together import Together
 
@@ -19,13 +22,20 @@ class Watched:
     def grade_batch(self, sources, again):
         self.begun.set()
         assert self.go_on.wait(60)
-        self.passes.append(len(sources))
+        self.passes.append(len(sources) + sum(map(len, again)))
         return self.grader.grade_batch(sources, again)
 
 
 @pytest.fixture(scope="module")
 def grader(model_folder) -> Grader:
     return Grader.from_pretrained(model_folder, engine="torch")
+
+
+def until_waiting(together: Together, count: int) -> None:
+    end = time.monotonic() + 60
+    while together._waiting.qsize() < count:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_what_waits_is_graded_in_one_pass_and_everybody_gets_their_own(grader, tmp_path):
@@ -38,11 +48,13 @@ def test_what_waits_is_graded_in_one_pass_and_everybody_gets_their_own(grader, t
         first = pool.submit(together.grade_batch, knees[:1])
         assert watched.begun.wait(60)
         twice = pool.submit(together.grade_batch, knees[1:3])
+        until_waiting(together, 1)
         single = pool.submit(together.grade_batch, knees[3:4])
+        until_waiting(together, 2)
         unread = pool.submit(together.grade_batch, [broken])
-        while together._waiting.qsize() < 3:
-            pass
+        until_waiting(together, 3)
         many = pool.submit(together.grade_batch, knees)
+        until_waiting(together, 4)
         watched.go_on.set()
         found = [first.result(), twice.result(), single.result(), many.result()]
         with pytest.raises(KoaError, match=r"broken\.png"):
@@ -54,3 +66,36 @@ def test_what_waits_is_graded_in_one_pass_and_everybody_gets_their_own(grader, t
             assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
     # The four that waited came together, then one by one for the broken file's sake; the many alone.
     assert watched.passes == [1, 4, 2, 1, 1, 5]
+
+
+def test_cuts_stay_with_their_knee_also_where_only_some_have_any(grader):
+    knees = [phantom.draw(grade, seed=grade) for grade in range(4)]
+    watched = Watched(grader)
+    together = Together(watched)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(together.grade_batch, knees[:1])
+        assert watched.begun.wait(60)
+        some = pool.submit(together.grade_batch, knees[1:3], [[knees[0], knees[3]]])
+        until_waiting(together, 1)
+        other = pool.submit(together.grade_batch, knees[3:], [[knees[2]]])
+        until_waiting(together, 2)
+        watched.go_on.set()
+        first.result()
+        found = [*some.result(), *other.result()]
+    assert watched.passes == [1, 6]
+    expected = grader.grade_batch(knees[1:], [[knees[0], knees[3]], [], [knees[2]]])
+    for one, right in zip(found, expected, strict=True):
+        assert one.probabilities == pytest.approx(right.probabilities, abs=1e-4)
+
+
+def test_an_x_ray_is_let_go_of_once_it_is_graded(grader):
+    together = Together(grader)
+    knee = radiograph.Radiograph(phantom.draw(2, seed=2), "knee")
+    there = weakref.ref(knee)
+    together.grade_batch([knee])
+    del knee
+    end = time.monotonic() + 10
+    while there() is not None and time.monotonic() < end:
+        gc.collect()
+        time.sleep(0.05)
+    assert there() is None

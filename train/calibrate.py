@@ -2,8 +2,8 @@
 
     python train/calibrate.py --model runs/strong --dataset data/knee-kl --output-dir results/strong/calibration
 
-On the validation split, by the `grading` section of the run's recipe: the temperature of the probabilities, the
-thresholds between grades, the level of the grade sets, and the distance at which an image stops being familiar. What
+On the validation split, by the `grading` section of the run's recipe: the temperature of the probabilities, how the
+grade is read from them, the level of the grade sets, and the distance at which an image stops being familiar. What
 they are worth is measured by cross-fitting: fitted on nine tenths of the patients, measured on the last tenth, for
 each tenth. The way of measuring familiarity is chosen by the share of unfamiliar images that it catches, and what it is
 worth for a kind of image is also said for the choice made without that kind.
@@ -30,6 +30,7 @@ from koa_hf.engine_names import PRECISIONS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import expected_calibration_error, grade_metrics
+from koa_hf.model_folder import INT8_FILE
 from koa_hf.radiograph import Radiograph
 from koa_hf.rules import GradeSets, Righted, Rules
 from train import familiar, plots, recipe
@@ -68,7 +69,7 @@ def calibrate(
     righting = Rules(right_negatives=how.right_negatives, right_upside_down=how.right_upside_down)
     network, preprocessing = xception.folded(grader.model), grader.preprocessing
 
-    def righted(kind: str) -> list[Righted]:
+    def as_seen(kind: str) -> list[Righted]:
         # As the Grader would see them: it doesn't know yet that they are no knees.
         return [righting.righted(Radiograph(image, kind)) for image in unfamiliar.images(kind, crops, images_per_kind)]
 
@@ -86,7 +87,7 @@ def calibrate(
     on_films = [righting.righted(Radiograph(knee, "knee")) for knee in familiar.as_on_films(crops)]
     varied = measured(pixels(on_films), "validation knees as on films")
     known = measured(KneeImages(training, preprocessing, righting), "training knees")
-    seen = {kind: righted(kind) for kind in unfamiliar.KINDS}
+    seen = {kind: as_seen(kind) for kind in unfamiliar.KINDS}
     others = {kind: measured(pixels(images), kind) for kind, images in seen.items()}
     turned = {unfamiliar.UPSIDE_DOWN: np.array([image.turned for image in seen[unfamiliar.UPSIDE_DOWN]])}
     fitted_on = {
@@ -107,7 +108,7 @@ def fit(
     varied: Measured,
     training: Measured,
     others: dict[str, Measured],
-    righted: dict[str, np.ndarray],
+    caught_before: dict[str, np.ndarray],
     grades: np.ndarray,
     patients: np.ndarray,
     fitted_on: dict,
@@ -119,7 +120,7 @@ def fit(
         varied: its knees once more, as on films.
         training: training knees.
         others: by kind, images that are no ordinary knees.
-        righted: see `train.familiar.worth`.
+        caught_before: see `train.familiar.worth`.
         fitted_on: for the record.
     """
     averaged = (knees.logits + knees.mirrored) / 2
@@ -133,7 +134,7 @@ def fit(
     final = Fitted.to(logits, grades, how.read_out, how.coverage)
 
     ways, ordinary = familiar.ways(training), knees.with_more(varied)
-    tried = [familiar.worth(way, ordinary, others, righted, how.unfamiliar) for way in ways]
+    tried = [familiar.worth(way, ordinary, others, caught_before, how.unfamiliar) for way in ways]
     usable = [i for i, way in enumerate(ways) if way.familiarity]
     best = familiar.best([tried[i] for i in usable])
     way = ways[usable[best]]
@@ -176,6 +177,7 @@ def fit(
             "bins_held_out": plots.reliability_bins(chosen["probabilities"], grades),
         },
         "sets": {"stated_coverage": how.coverage, "level": final.level, **chosen["sets"]},
+        "power": final.power,
         "thresholds": final.thresholds,
         "read_outs": [
             {
@@ -189,7 +191,7 @@ def fit(
             for (flip, read_out), one in compared.items()
         ],
         "familiarity": {
-            "righted": {kind: float(rows.mean()) for kind, rows in righted.items()},
+            "righted": {kind: float(rows.mean()) for kind, rows in caught_before.items()},
             "limit_set_for": how.unfamiliar,
             "called_unfamiliar_held_out": held_out["called_unfamiliar"],
             "called_unfamiliar_as_on_films_held_out": held_out["called_unfamiliar_as_on_films"],
@@ -202,8 +204,12 @@ def fit(
 
 
 def write_calibration(rules: Rules, report: dict, model_folder: Path, out: Path) -> None:
-    """Write grading.json into the model folder, the report and its pictures into `out`, and print the tables."""
+    """Write grading.json into the model folder, the report and its pictures into `out`, and print the tables.
+
+    What the folder has for int8 goes, since it was fitted to the rules before: train/quantise.py makes it anew.
+    """
     rules.save(model_folder)
+    (model_folder / INT8_FILE).unlink(missing_ok=True)
     checksums.record(model_folder)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "calibration.json", json.dumps(report, indent=2) + "\n")

@@ -40,7 +40,7 @@ from train.predict import predict
 from train.predictions import Predictions
 
 BY_READ_OUT = ("accuracy", "balanced_accuracy", "quadratic_weighted_kappa", "mean_absolute_error", "macro_f1")
-RULES_SHOWN = {"flip_average", "right_negatives", "temperature", "power", "thresholds", "sets"}
+RULES_SHOWN = {"flip_average", "right_negatives", "right_upside_down", "temperature", "power", "thresholds", "sets"}
 
 
 @dataclass(frozen=True)

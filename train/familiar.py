@@ -87,20 +87,22 @@ def _mahalanobis(gaussian: Familiarity) -> Callable[[Measured], np.ndarray]:
     return lambda images: measure(torch.from_numpy(images.layers[gaussian.layer])).numpy()
 
 
-def worth(way: Way, knees: Measured, others: dict[str, Measured], righted: dict[str, np.ndarray], share: float) -> dict:
+def worth(
+    way: Way, knees: Measured, others: dict[str, Measured], caught_before: dict[str, np.ndarray], share: float
+) -> dict:
     """Area under the ROC curve and share caught, by kind of image, where `share` of the knees is flagged too.
 
     Args:
         knees: ordinary ones.
-        righted: by kind, which images a rule before has recognised and righted, bool (n,): they count as caught.
+        caught_before: by kind, which images a rule before has recognised and righted, bool (n,).
     """
     of_knees = way.distance(knees)
     limit = limit_for(of_knees, share)
     areas, caught = {}, {}
     for kind, images in others.items():
         distances = way.distance(images)
-        if kind in righted:
-            distances = np.where(righted[kind], np.finfo(np.float64).max, distances)
+        if kind in caught_before:
+            distances = np.where(caught_before[kind], np.finfo(np.float64).max, distances)
         unlike = np.repeat([False, True], [len(of_knees), len(distances)])
         areas[kind] = float(roc_auc_score(unlike, np.concatenate([of_knees, distances])))
         caught[kind] = float((distances > limit).mean())

@@ -151,14 +151,16 @@ def deletion(found: dict[str, np.ndarray], path: Path) -> None:
     _save(figure, path)
 
 
-def differences(rows: list[dict], value: str, label: str, path: Path) -> None:
-    """Rows against the first, with intervals: each has `row`, and `{value}` and `{value}_95` (low, high)."""
+def differences(rows: list[dict], value: str, label: str, path: Path, band: tuple[float, float]) -> None:
+    """Rows with intervals: each has `row`, and `{value}` and `{value}_95` (low, high); `band` is what chance does."""
     figure, axis = plt.subplots(figsize=(8, 1.2 + 0.32 * len(rows)), layout="constrained")
     places = np.arange(len(rows))
     middle = np.array([row[value] for row in rows])
     low, high = np.array([row[f"{value}_95"] for row in rows]).T
     axis.errorbar(middle, places, xerr=(middle - low, high - middle), fmt="o", ms=5, color="#1f5fa8", capsize=3)
+    axis.axvspan(*band, color="0.9", label="other seeds")
     axis.axvline(0, color="0.7", lw=1)
+    axis.legend(frameon=False, fontsize=8)
     axis.set_yticks(places, [row["row"].replace("_", " ") for row in rows])
     axis.invert_yaxis()
     axis.set_xlabel(label)

@@ -10,9 +10,9 @@ import numpy as np
 from koa_hf.errors import KoaError
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
+from koa_hf.release import patient_of
 
 FILE = "predictions.csv"
-_PATIENT_DIGITS = 7  # a knee's file name begins with its patient's id: see koa_hf.release
 _CHANCES = [f"p{grade}" for grade in range(NUM_GRADES)]
 
 
@@ -28,7 +28,7 @@ class Predictions:
 
     @property
     def patients(self) -> np.ndarray:
-        return np.array([name[:_PATIENT_DIGITS] for name in self.file_names])
+        return np.array([patient_of(name) for name in self.file_names])
 
     def write(self, folder: Path) -> None:
         rows = io.StringIO()
@@ -59,5 +59,5 @@ class Predictions:
                 probabilities / probabilities.sum(1, keepdims=True),  # they were rounded
                 np.array([float(row["unfamiliarity"]) for row in rows]) if "unfamiliarity" in rows[0] else None,
             )
-        except (OSError, KeyError, ValueError, IndexError) as error:
+        except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
             raise KoaError(f"{folder} has no {FILE} of train/evaluate.py; run that first.") from error

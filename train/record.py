@@ -67,6 +67,11 @@ def finish(path: Path, seconds: dict) -> None:
     write_text(path, json.dumps(finished, indent=2) + "\n")
 
 
+def is_finished(path: Path) -> bool:
+    """Whether the run with this run.json came to its end; what is written after that can be made again."""
+    return path.is_file() and "seconds" in json.loads(path.read_text())
+
+
 def git_commit() -> str | None:
     """The checkout's commit, with `-dirty` where files differ from it; None outside a checkout."""
     try:

@@ -382,7 +382,7 @@ def check_output(out: Path, plan: Recipe, resume: bool) -> None:
     recipe_file = out / "recipe.yaml"
     if resume and not recipe_file.exists():
         raise KoaError(f"{out} holds no run to resume; leave out --resume to begin one.")
-    if resume and (out / xception.CONFIG_FILE).exists():
+    if resume and record.is_finished(out / "run.json"):
         raise KoaError(f"the run in {out} is finished; there is nothing to resume.")
     if resume and recipe_file.read_text() != plan.to_yaml():
         raise KoaError(f"the recipe differs from {recipe_file}; resume with the options that the run began with.")
