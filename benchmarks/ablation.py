@@ -5,8 +5,9 @@
 
 Rows and sizes are in benchmarks/ablation.yaml. Each row is a run of train/run.py; finished ones are left as they are,
 and an interrupted one goes on from its checkpoint. After every row results/ablation/ is written anew: ablation.json
-(figures, and each row's difference in cross-entropy from the first on the same knees) and ablation.png. The intervals of
-the differences are over patients, for one training of each row: what another seed alone does is in the rows of that name.
+(figures, and each row's difference in cross-entropy from the first on the same knees) and ablation.png. The intervals
+of the differences are over patients, for one training of each row: what another seed alone does is in the rows of that
+name.
 """
 
 import argparse
