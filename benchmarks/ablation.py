@@ -3,8 +3,9 @@
     python benchmarks/ablation.py --dataset data/knee-kl --output-dir runs/ablation
     python benchmarks/ablation.py --dataset data/knee-kl --output-dir runs/ablation --only as_it_is no_ema
 
-Rows and sizes are in benchmarks/ablation.yaml. Each row is a run of train/run.py; finished ones are left as they are,
-and an interrupted one goes on from its checkpoint. After every row results/ablation/ is written anew: ablation.json
+Rows and sizes are in benchmarks/ablation.yaml. Each row is a run of train/run.py, whose settings, log and predictions
+are kept in results/ablation/; what is there isn't trained again, and an interrupted row goes on from its checkpoint in
+the output folder. After every row results/ablation/ is written anew: ablation.json
 (figures, and each row's difference in cross-entropy from the first on the same knees) and ablation.png. The intervals
 of the differences are over patients, for one training of each row: what another seed alone does is in the rows of that
 name.
@@ -13,6 +14,7 @@ name.
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,13 +30,14 @@ from koa_hf.calibration import read_grades
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import bootstrap_mean, quadratic_weighted_kappa
-from train import plots, recipe, record
+from train import plots, predictions, recipe, record
 from train.fitting import cross_fit
 from train.predictions import Predictions
 from train.recipe import POWERS
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = ROOT / "results" / "ablation"
+KEPT = ("recipe.yaml", "metrics.jsonl", predictions.FILE, "run.json")  # the last one says that it is finished
 
 
 def settings_of(plan: dict, name: str) -> list[str]:
@@ -81,22 +84,39 @@ def figures_of(folder: Path) -> tuple[dict, np.ndarray]:
     return figures, -np.log(tempered[np.arange(len(grades)), grades])
 
 
-def report(plan: dict, folder: Path) -> None:
-    """Write results/ablation/ from the rows that are finished; the first row must be among them."""
-    finished = [name for name in plan["rows"] if record.is_finished(folder / name / "run.json")]
+def is_finished(name: str) -> bool:
+    return record.is_finished(RESULTS / name / "run.json")
+
+
+def keep(run: Path, name: str) -> None:
+    """Keep of a finished run what the report and a reader need."""
+    (RESULTS / name).mkdir(parents=True, exist_ok=True)
+    for kept in KEPT:
+        shutil.copyfile(run / kept, RESULTS / name / kept)
+
+
+def _training(plan: recipe.Recipe) -> dict:
+    """All of a recipe that decides what is learned."""
+    return plan.model_dump(exclude={"description", "note", "grading"})
+
+
+def report(plan: dict) -> None:
+    """Write the figures and the picture from the rows that are finished; the first row must be among them."""
+    finished = [name for name in plan["rows"] if is_finished(name)]
     first = next(iter(plan["rows"]))
     if first not in finished:
         raise KoaError(f"every row is compared with {first!r}; train that one first.")
-    of_first = Predictions.read(folder / first)
+    of_first = Predictions.read(RESULTS / first)
     rows, losses = [], {}
     for name in finished:
-        if Predictions.read(folder / name).file_names != of_first.file_names:
+        if Predictions.read(RESULTS / name).file_names != of_first.file_names:
             raise KoaError(f"the row {name} is not about the same knees as {first}; train it anew.")
-        if recipe.load(folder / name / "recipe.yaml") != recipe.load(plan["recipe"], settings_of(plan, name)):
+        trained = recipe.load(RESULTS / name / "recipe.yaml")
+        if _training(trained) != _training(recipe.load(plan["recipe"], settings_of(plan, name))):
             raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it anew.")
-        figures, losses[name] = figures_of(folder / name)
+        figures, losses[name] = figures_of(RESULTS / name)
         more = losses[name] - losses[first]
-        run = json.loads((folder / name / "run.json").read_text())
+        run = json.loads((RESULTS / name / "run.json").read_text())
         rows.append(
             {
                 "row": name,
@@ -137,9 +157,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     for name in args.only or plan["rows"]:
         folder = args.output_dir / name
-        if not record.is_finished(folder / "run.json"):
-            train(plan, name, args.dataset, folder)
-        report(plan, args.output_dir)
+        if not is_finished(name):
+            if not record.is_finished(folder / "run.json"):
+                train(plan, name, args.dataset, folder)
+            keep(folder, name)
+        report(plan)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ SMALLEST = 71  # pixels, the least that Xception's pooling takes
 TOLERANCE, INT8_TOLERANCE = 1e-3, 0.05
 """How far what OpenVINO computes may be from what torch does, as a share."""
 
+LARGEST_BATCH = 32  # images
+
 _OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: of the layers that aren't
 
 
@@ -133,9 +135,23 @@ class OpenVinoEngine:
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         with self._lock:
-            outputs = self._compiled([images.contiguous().numpy()], share_inputs=True)
-            found = [torch.from_numpy(value.copy()) for value in outputs.values()]
+            parts = [self._compute(part) for part in images.split(batch_sizes(len(images)))]
+        found = [torch.cat(values) for values in zip(*parts, strict=True)]
         return found[0], found[1] if self._measures else None
+
+    def _compute(self, images: torch.Tensor) -> list[torch.Tensor]:
+        outputs = self._compiled([images.contiguous().numpy()], share_inputs=True)
+        return [torch.from_numpy(value.copy()) for value in outputs.values()]
+
+
+def batch_sizes(images: int) -> list[int]:
+    """Powers of two that add up to so many images, the largest first; none is over `LARGEST_BATCH`.
+
+    OpenVINO keeps what it has prepared for every size of batch that it has seen, tens of megabytes each.
+    """
+    sizes = [LARGEST_BATCH] * (images // LARGEST_BATCH)
+    rest = images % LARGEST_BATCH
+    return sizes + [1 << bit for bit in reversed(range(LARGEST_BATCH.bit_length())) if rest >> bit & 1]
 
 
 class _Features(nn.Module):

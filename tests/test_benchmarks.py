@@ -54,7 +54,7 @@ def two_rows(tmp_path, monkeypatch):
     names = [f"{9000000 + i // 2}{'RL'[i % 2]}.png" for i in range(60)]
     noise = np.random.default_rng(0).normal(size=(60, 5))
     for name, sure in (("as_it_is", 3.0), ("seed_1", 1.0)):
-        folder = tmp_path / "runs" / name
+        folder = tmp_path / "results" / name
         folder.mkdir(parents=True)
         logits = sure * np.eye(5)[grades] + noise
         probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
@@ -68,7 +68,7 @@ def two_rows(tmp_path, monkeypatch):
 
 def test_an_ablation_compares_its_finished_rows_knee_by_knee(two_rows):
     plan, folder = two_rows
-    ablation.report(plan, folder / "runs")
+    ablation.report(plan)
     first, second = json.loads((folder / "results" / "ablation.json").read_text())["rows"]
     assert first["cross_entropy_more"] == 0
     assert second["cross_entropy_more"] == pytest.approx(second["cross_entropy"] - first["cross_entropy"], abs=1e-6)
@@ -78,7 +78,7 @@ def test_an_ablation_compares_its_finished_rows_knee_by_knee(two_rows):
 
 
 def test_an_ablation_refuses_a_row_of_another_plan(two_rows):
-    plan, folder = two_rows
+    plan, _ = two_rows
     plan["small"] = ["image_size=96"]
     with pytest.raises(KoaError, match="trained by another recipe"):
-        ablation.report(plan, folder / "runs")
+        ablation.report(plan)

@@ -81,3 +81,10 @@ def test_what_there_is_no_engine_for_is_refused(network):
         build("onnx", network)
     with pytest.raises(KoaError, match="fp32, bf16, int8, not on cpu in fp16"):
         build("openvino", network, precision="fp16")
+
+
+@pytest.mark.parametrize(
+    ("images", "sizes"), [(1, [1]), (2, [2]), (22, [16, 4, 2]), (32, [32]), (71, [32, 32, 4, 2, 1])]
+)
+def test_batches_come_in_few_sizes(images, sizes):
+    assert engines.batch_sizes(images) == sizes
