@@ -29,7 +29,7 @@ SMALLEST = 71  # pixels, the least that Xception's pooling takes
 TOLERANCE, INT8_TOLERANCE = 1e-3, 0.05
 """How far what OpenVINO computes may be from what torch does, as a share."""
 
-LARGEST_BATCH = 32  # images
+LARGEST_BATCH = 8  # images; larger ones take more memory, and no less time an image
 
 _OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: of the layers that aren't
 
@@ -147,7 +147,7 @@ class OpenVinoEngine:
 def batch_sizes(images: int) -> list[int]:
     """Powers of two that add up to so many images, the largest first; none is over `LARGEST_BATCH`.
 
-    OpenVINO keeps what it has prepared for every size of batch that it has seen, tens of megabytes each.
+    OpenVINO keeps memory for the largest batch that it has seen, and what it has prepared for each size.
     """
     sizes = [LARGEST_BATCH] * (images // LARGEST_BATCH)
     rest = images % LARGEST_BATCH
