@@ -83,8 +83,6 @@ def test_what_there_is_no_engine_for_is_refused(network):
         build("openvino", network, precision="fp16")
 
 
-@pytest.mark.parametrize(
-    ("images", "sizes"), [(1, [1]), (2, [2]), (22, [16, 4, 2]), (32, [32]), (71, [32, 32, 4, 2, 1])]
-)
-def test_batches_come_in_few_sizes(images, sizes):
-    assert engines.batch_sizes(images) == sizes
+def test_batches_come_in_few_sizes():
+    sizes = {images: engines.batch_sizes(images) for images in (1, 2, 7, 8, 22)}
+    assert sizes == {1: [1], 2: [2], 7: [4, 2, 1], 8: [8], 22: [8, 8, 4, 2]}
