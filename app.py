@@ -68,6 +68,7 @@ KEEP_SECONDS = 3600
 KEEP_BYTES = 1_000_000_000
 MAX_VISITORS = 100  # Gradio keeps every visitor's last page, and of more than these, none
 AT_ONCE = 8  # are read and found at a time; what then waits to be graded is graded together
+STATUS_SECONDS = 1  # from one word to all who wait to the next; at every grade it takes more time than it is worth
 MAX_WAITING = 100  # in the queue; the next is told that it is full
 
 FORGOTTEN = "This X-ray isn't in memory any more; upload it again."
@@ -292,7 +293,7 @@ def build_demo(
                 offer(button.click, functools.partial(save_report, visits, i, kind), token, download)
 
         add_api(grader, limits)
-    demo.queue(max_size=MAX_WAITING)
+    demo.queue(status_update_rate=STATUS_SECONDS, max_size=MAX_WAITING)
     return demo
 
 
