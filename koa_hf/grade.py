@@ -34,6 +34,7 @@ from koa_hf.report import Report, as_row, csv_writer
 
 BATCH_SIZE = 8  # on CPUs a larger batch gains nothing; on GPUs reading the files takes longer than grading them
 LONGEST_TABLE = 30  # more results than this are for a CSV file, not for a screen
+ROOM_FOR_PROBABILITIES = 105  # columns of a terminal
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
@@ -80,7 +81,9 @@ def grade_files(
 
 
 def print_table(console: Console, outcomes: list[tuple[Path, Report]]) -> None:
-    table = Table("file", "grade", "range", "expected", *(f"KL {g}" for g in range(NUM_GRADES)), "remarks")
+    # A terminal of the usual 80 columns has no room for the probabilities beside a file's name.
+    shown = range(NUM_GRADES) if console.width >= ROOM_FOR_PROBABILITIES else ()
+    table = Table("file", "grade", "range", "expected", *(f"KL {g}" for g in shown), "remarks")
     for column in table.columns[1:-1]:
         column.no_wrap = True
     for column in table.columns[3:-1]:
@@ -95,7 +98,7 @@ def print_table(console: Console, outcomes: list[tuple[Path, Report]]) -> None:
             f"KL {grading.grade} {grading.name}",
             "" if low is None else f"{low}" if low == high else f"{low} to {high}",
             f"{grading.expected_grade:.1f}",
-            *(percent(p) for p in grading.probabilities),
+            *(percent(grading.probabilities[g]) for g in shown),
             "; ".join(grading.remarks),
         )
     console.print(table)

@@ -55,11 +55,15 @@ def test_json_on_stdout_is_one_object_a_file_and_nothing_else(xrays, model_folde
     assert [sorted(one) for one in objects] == [keys] * 2
 
 
-def test_results_are_shown_as_a_table_too(xrays, model_folder, capsys):
-    assert main([str(xrays / "below"), "--model", str(model_folder)]) == 0
-    printed = "".join(capsys.readouterr().out.split())
+@pytest.mark.parametrize(("columns", "probabilities"), [("80", False), ("120", True)])
+def test_results_are_a_table_that_fits(columns, probabilities, xrays, model_folder, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.chdir(xrays / "below")
+    assert main(["[red]b.PNG", "--model", str(model_folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "[red]b.PNG" in printed
     assert "KL" in printed
-    assert "%" in printed
+    assert ("%" in printed) == probabilities
 
 
 @pytest.mark.parametrize("argument", ["empty", "csv"])
