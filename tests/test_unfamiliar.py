@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from koa_hf import phantom
+from train.familiar import NARROWEST, as_on_films
 from train.unfamiliar import KINDS, images
 
 PER_KIND = 5
@@ -68,3 +70,15 @@ def test_a_misspelt_kind_and_missing_knees_are_errors(knees):
         images("photo", knees, 1)
     with pytest.raises(ValueError, match="knees is empty"):
         images("blank", [], 1)
+
+
+def test_knees_as_on_films_are_the_same_knees_in_other_sizes_frames_and_greys(knees):
+    varied = as_on_films(knees)
+    assert len(varied) == len(knees)
+    for knee, other in zip(knees, varied, strict=True):
+        assert NARROWEST * 0.9 <= other.shape[1] <= knee.shape[1] * 1.1
+        small = [
+            np.asarray(Image.fromarray(image).resize((8, 8), Image.Resampling.BOX), float) for image in (knee, other)
+        ]
+        assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.8
+    assert all(np.array_equal(one, other) for one, other in zip(varied, as_on_films(knees), strict=True))
