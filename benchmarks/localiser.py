@@ -2,6 +2,7 @@
 
     python benchmarks/localiser.py --dataset data/knee-kl
     python benchmarks/localiser.py --dataset data/knee-kl --films 10 --knees 40 --output-dir runs/localiser
+    python benchmarks/localiser.py --dataset data/knee-kl --only grades         # after another model was bundled
 
 Measured: recall, false finds, boxes, sides and times by kind of film; the release's own crops, which have to be left as
 they are; pictures without a knee; and whether a knee on a film keeps the grade that it has as a crop, in the box that
@@ -45,6 +46,8 @@ GRADED_KINDS = ("single", "bilateral", "full leg", "collimated")
 """Larger films, which show the whole of every crop; in a strip much of it is missing, so strips are told apart."""
 
 TARGET = "larger films"
+PARTS = ("films", "crops", "grades", "other_pictures")
+"""Of the report."""
 
 
 def scale(rng: np.random.Generator) -> float:
@@ -323,39 +326,37 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", help="whose grades are to be kept; by default the bundled model")
     parser.add_argument("--films", type=int, default=200, help="of each kind (default: %(default)s)")
     parser.add_argument("--knees", type=int, default=1000, help="to grade, 0 for none (default: all of the split)")
-    parser.add_argument("--only-grades", action="store_true", help="measure the grades kept; leave the rest as it is")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART",
+                        help=f"measure some of {', '.join(PARTS)}; leave the rest as it is")  # fmt: skip
     parser.add_argument("--images-per-kind", type=int, default=40, help="of other pictures (default: %(default)s)")
     parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "localiser")
     args = parser.parse_args(argv)
 
     pairs = pairs_of(dataset.load(args.dataset), "validation", args.dataset)
-    if args.only_grades:
-        earlier = args.output_dir / "localiser.json"
-        if not earlier.is_file():
-            raise KoaError(f"there is no {earlier} to put the grades into; leave out --only-grades.")
-        kept, model = grades(Grader.from_pretrained(args.model), pairs, args.knees)
-        new = {"grades": kept, "model": model, "grades_git_commit": git_commit()}
-        write(json.loads(earlier.read_text()) | new, args.output_dir)
-        return
+    earlier, parts = args.output_dir / "localiser.json", args.only or PARTS
+    if args.only and not earlier.is_file():
+        raise KoaError(f"there is no {earlier} to put that into; leave out --only.")
     with safe_open(localiser.WEIGHTS_FILE, "numpy") as opened:
         fitted_on = json.loads(opened.metadata()["fitted_on"])
-    found, errors = finds(pairs, args.films)
-    kept, model = grades(Grader.from_pretrained(args.model), pairs, args.knees) if args.knees else ({}, "")
     report = {
+        **(json.loads(earlier.read_text()) if args.only else {"grades": {}, "model": "", "git_commits": {}}),
         "what": f"films composed of crops of the validation split of {args.dataset}, {len(pairs)} patients",
         "fitted_on": fitted_on,
         "found_from_overlap": FOUND,
         "scales": SCALES,
-        "films": found,
-        "crops": crops_as_they_are(pairs),
-        "grades": kept,
-        "model": model,
-        "other_pictures": other_pictures(pairs, args.images_per_kind),
         "processor": processor(),
-        "git_commit": git_commit(),
     }
+    report["git_commits"] = report["git_commits"] | dict.fromkeys(parts, git_commit())
+    if "films" in parts:
+        report["films"], errors = finds(pairs, args.films)
+        picture(errors, args.output_dir / "localiser.png")
+    if "crops" in parts:
+        report["crops"] = crops_as_they_are(pairs)
+    if "grades" in parts and args.knees:
+        report["grades"], report["model"] = grades(Grader.from_pretrained(args.model), pairs, args.knees)
+    if "other_pictures" in parts:
+        report["other_pictures"] = other_pictures(pairs, args.images_per_kind)
     write(report, args.output_dir)
-    picture(errors, args.output_dir / "localiser.png")
 
 
 if __name__ == "__main__":

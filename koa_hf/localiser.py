@@ -51,7 +51,7 @@ _LEAST_SIDE = 24  # of a film, pixels
 _SQUARE = 1.25  # a crop as in the release may be so much longer than wide, or wider than long
 _ALIKE = 1.4  # two knees of one film differ in width by less than this factor,
 _LEVEL = 0.7  # and in height on the film by less than this share of their width
-_SURE = 0.95  # score from which nobody asks whether the film is upside down
+_SURE = 0.9  # score from which nobody asks whether the film is upside down, and which it takes to say so
 _LONGEST = 20  # longer side in shorter ones; what is more is a stripe, and no film
 
 Box = tuple[int, int, int, int]
@@ -83,16 +83,16 @@ def find(film: Radiograph) -> tuple[Knee, ...]:
     The side is the film's own where it states one and shows one knee; else that of the knee's shape (fibula, slope of
     the plateau). Of two knees the one on the film's left is the patient's right one, as in any anteroposterior film,
     unless their shapes say otherwise: then both sides are None. Where no find is sure, the film is looked at upside
-    down as well; finds there count if they are surer, and if the surest of them is upside down by its own looks. Boxes
-    are those of the film as it is, sides those of the film turned.
+    down as well; finds there count if one is sure, and is upside down by its own looks. Boxes are those of the film as it
+    is, sides those of the film turned.
     """
     finder = _finder()
     found = finder.find(film)
-    if (surest := _surest(found)) >= _SURE:
+    if _surest(found) >= _SURE:
         return found
     turned = dataclasses.replace(film, pixels=np.ascontiguousarray(film.pixels[::-1, ::-1]))
     upside_down = finder.find(turned)
-    if _surest(upside_down) <= surest:
+    if _surest(upside_down) < _SURE:
         return found
     height, width = film.pixels.shape
     knees = []
