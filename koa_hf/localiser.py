@@ -83,8 +83,8 @@ def find(film: Radiograph) -> tuple[Knee, ...]:
     The side is the film's own where it states one and shows one knee; else that of the knee's shape (fibula, slope of
     the plateau). Of two knees the one on the film's left is the patient's right one, as in any anteroposterior film,
     unless their shapes say otherwise: then both sides are None. Where no find is sure, the film is looked at upside
-    down as well; finds there count if one is sure, and is upside down by its own looks. Boxes are those of the film as it
-    is, sides those of the film turned.
+    down as well; finds there count if one is sure, and is upside down by its own looks. Boxes are those of the film as
+    it is, sides those of the film turned.
     """
     finder = _finder()
     found = finder.find(film)
