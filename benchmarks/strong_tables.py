@@ -102,7 +102,6 @@ def one_at_a_time() -> list[str]:
     """The ablation on small images: what each change does, and what each read-out does on average over its networks."""
     found = read("ablation/ablation.json")
     rows, small = found["rows"], ", ".join(found["small"])
-    minutes = sum(row["seconds"] for row in rows) / 60
     machine = rows[0]["trained_on"]
     changed = [
         [
@@ -129,8 +128,8 @@ def one_at_a_time() -> list[str]:
     header = ["row", "changed", *FIGURES.values(), "cross-entropy", "more than the first row (95 %, same knees)"]
     return [
         f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs from ImageNet "
-        f"weights, {minutes:.0f} minutes in all ({machine['processor']}, {machine['precision']}; shared with other "
-        "work); most probable grade, no mirror image, temperature fitted on other patients. The intervals are over "
+        f"weights ({machine['processor']}, {machine['precision']}); most probable grade, no mirror image, temperature "
+        "fitted on other patients. The intervals are over "
         "patients, for one training of each row; the rows `seed` are the recipe itself with another seed:",
         table(header, changed),
         f"**The same {len(rows)} networks read in four ways**, means:",

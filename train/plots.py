@@ -162,7 +162,7 @@ def differences(rows: list[dict], value: str, label: str, path: Path, band: tupl
     axis.axvline(0, color="0.7", lw=1)
     axis.legend(frameon=False, fontsize=8)
     axis.set_yticks(places, [row["row"].replace("_", " ") for row in rows])
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel(label)
     axis.grid(alpha=0.25, axis="x")
     _save(figure, path)
