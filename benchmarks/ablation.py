@@ -5,10 +5,9 @@
 
 Rows and sizes are in benchmarks/ablation.yaml. Each row is a run of train/run.py, whose settings, log and predictions
 are kept in results/ablation/; what is there isn't trained again, and an interrupted row goes on from its checkpoint in
-the output folder. After every row results/ablation/ is written anew: ablation.json
-(figures, and each row's difference in cross-entropy from the first on the same knees) and ablation.png. The intervals
-of the differences are over patients, for one training of each row: what another seed alone does is in the rows of that
-name.
+the output folder. After every row ablation.json (figures, and each row's difference in cross-entropy from the first on
+the same knees) and ablation.png are written anew. The intervals of the differences are over patients, for one training
+of each row: what another seed alone does is in the rows of that name.
 """
 
 import argparse
@@ -28,8 +27,7 @@ import yaml
 from benchmarks import recording
 from koa_hf.calibration import read_grades
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.grades import NUM_GRADES
-from koa_hf.metrics import bootstrap_mean, quadratic_weighted_kappa
+from koa_hf.metrics import bootstrap_mean, grade_metrics
 from train import plots, predictions, recipe, record
 from train.fitting import cross_fit
 from train.predictions import Predictions
@@ -37,6 +35,7 @@ from train.recipe import POWERS
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = ROOT / "results" / "ablation"
+BY_READ_OUT = ("accuracy", "quadratic_weighted_kappa", "mean_absolute_error")
 KEPT = ("recipe.yaml", "metrics.jsonl", predictions.FILE, "run.json")  # the last one says that it is finished
 
 
@@ -60,27 +59,19 @@ def train(plan: dict, name: str, dataset: str, folder: Path) -> None:
         raise KoaError(f"the row {name} failed; its settings: {' '.join(plan['rows'][name]) or 'none'}.")
 
 
-def figures_of(folder: Path) -> tuple[dict, np.ndarray]:
-    """A finished row's figures on validation, and its cross-entropy on each knee, float (n,).
+def figures_of(found: Predictions) -> tuple[dict, np.ndarray]:
+    """A row's figures on validation, and its cross-entropy on each knee, float (n,).
 
     The temperature is fitted on other patients first: losses with soft targets leave a network too modest, which one
     number mends, and would otherwise lose to cross-entropy in cross-entropy by that alone.
     """
-    found = Predictions.read(folder)
     grades, logits = found.grades, np.log(np.maximum(found.probabilities, 1e-6))
     fitted = cross_fit(logits, grades, found.patients, "most_probable", coverage=0.9)
     tempered = fitted["probabilities"]
     figures = {name: value for name, value in fitted["figures"].items() if name != "expected_calibration_error"}
-    recall = [float((tempered.argmax(1)[grades == grade] == grade).mean()) for grade in range(NUM_GRADES)]
-    by_read_out = {}
-    for name, power in POWERS.items():
-        read = read_grades(tempered, power=power)
-        by_read_out[name] = {
-            "accuracy": float((read == grades).mean()),
-            "quadratic_weighted_kappa": quadratic_weighted_kappa(read, grades),
-            "mean_absolute_error": float(np.abs(read - grades).mean()),
-        }
-    figures |= {"recall_by_grade": recall, "by_read_out": by_read_out}
+    read = {name: grade_metrics(tempered, grades, read_grades(tempered, power=power)) for name, power in POWERS.items()}
+    figures["recall_by_grade"] = read["most_probable"]["recall_by_grade"]
+    figures["by_read_out"] = {name: {key: one[key] for key in BY_READ_OUT} for name, one in read.items()}
     return figures, -np.log(tempered[np.arange(len(grades)), grades])
 
 
@@ -106,15 +97,16 @@ def report(plan: dict) -> None:
     first = next(iter(plan["rows"]))
     if first not in finished:
         raise KoaError(f"every row is compared with {first!r}; train that one first.")
-    of_first = Predictions.read(RESULTS / first)
+    predicted = {name: Predictions.read(RESULTS / name) for name in finished}
+    of_first = predicted[first]
     rows, losses = [], {}
     for name in finished:
-        if Predictions.read(RESULTS / name).file_names != of_first.file_names:
+        if predicted[name].file_names != of_first.file_names:
             raise KoaError(f"the row {name} is not about the same knees as {first}; train it anew.")
         trained = recipe.load(RESULTS / name / "recipe.yaml")
         if _training(trained) != _training(recipe.load(plan["recipe"], settings_of(plan, name))):
             raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it anew.")
-        figures, losses[name] = figures_of(RESULTS / name)
+        figures, losses[name] = figures_of(predicted[name])
         more = losses[name] - losses[first]
         run = json.loads((RESULTS / name / "run.json").read_text())
         rows.append(

@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from safetensors import safe_open
 
-from koa_hf import Grader, dataset, localiser, phantom
+from koa_hf import Grader, dataset, localiser, orientation, phantom
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import NUM_GRADES
@@ -65,11 +65,8 @@ def film(kind: str, pair: Pair, number: int, varied: bool, negative: bool = Fals
 
 def turned(composite: Composite) -> Composite:
     """The film upside down, its knees where they then are."""
-    height, width = composite.pixels.shape
-    boxes = [
-        (width - right, height - bottom, width - left, height - top) for left, top, right, bottom in composite.boxes
-    ]
-    return dataclasses.replace(composite, pixels=np.ascontiguousarray(composite.pixels[::-1, ::-1]), boxes=boxes)
+    boxes = tuple(localiser.turned_box(box, composite.pixels.shape) for box in composite.boxes)
+    return dataclasses.replace(composite, pixels=orientation.turned(composite.pixels), boxes=boxes)
 
 
 def overlap(one: Sequence[float], other: Sequence[float]) -> float:
@@ -148,7 +145,7 @@ def crops_as_they_are(pairs: Sequence[Pair]) -> dict[str, dict]:
     sets = {
         "crops of the release": [(crop.pixels, crop.side) for crop in crops],
         "the same, inverted": [(255 - crop.pixels, crop.side) for crop in crops],
-        "the same, upside down": [(np.ascontiguousarray(crop.pixels[::-1, ::-1]), crop.side) for crop in crops],
+        "the same, upside down": [(orientation.turned(crop.pixels), crop.side) for crop in crops],
         "drawn knees": drawn,
     }
     table = {}

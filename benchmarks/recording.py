@@ -1,7 +1,6 @@
 """What every benchmark does with its result: say where it was measured, write it, show it."""
 
 import json
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from koa_hf.files import write_text
-from train.record import git_commit, processor
+from train.record import command, git_commit, processor
 
 PACKAGES = ("torch", "timm", "openvino", "gradio", "datasets", "numpy", "pillow")
 
@@ -18,7 +17,7 @@ PACKAGES = ("torch", "timm", "openvino", "gradio", "datasets", "numpy", "pillow"
 def record(path: Path, result: dict) -> None:
     """Write a result as JSON, with command, machine, versions and commit."""
     measured_on = {
-        "command": " ".join(["python", *sys.argv]),
+        "command": command("python"),
         "machine": processor(),
         "packages": {name: version(name) for name in PACKAGES},
         "git_commit": git_commit(),

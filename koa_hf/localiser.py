@@ -90,17 +90,19 @@ def find(film: Radiograph) -> tuple[Knee, ...]:
     found = finder.find(film)
     if _surest(found) >= _SURE:
         return found
-    turned = dataclasses.replace(film, pixels=np.ascontiguousarray(film.pixels[::-1, ::-1]))
-    upside_down = finder.find(turned)
+    upside_down = finder.find(dataclasses.replace(film, pixels=orientation.turned(film.pixels)))
     if _surest(upside_down) < _SURE:
         return found
-    height, width = film.pixels.shape
-    knees = []
-    for knee in reversed(upside_down):
-        left, top, right, bottom = knee.box
-        knees.append(dataclasses.replace(knee, box=(width - right, height - bottom, width - left, height - top)))
+    shape = film.pixels.shape
+    knees = [dataclasses.replace(knee, box=turned_box(knee.box, shape)) for knee in reversed(upside_down)]
     best = max(knees, key=lambda knee: knee.score)
     return tuple(knees) if orientation.is_upside_down(cut(film, best.box).pixels) else found
+
+
+def turned_box(box: Box, shape: tuple[int, int]) -> Box:
+    """Where a box lies once its film, of that height and width, is turned by 180 degrees."""
+    (left, top, right, bottom), (height, width) = box, shape
+    return width - right, height - bottom, width - left, height - top
 
 
 def _surest(knees: tuple[Knee, ...]) -> float:

@@ -36,6 +36,11 @@ def uprightness(images: np.ndarray) -> np.ndarray:
     return features - features[:, ::-1, ::-1]
 
 
+def turned(pixels: np.ndarray) -> np.ndarray:
+    """An X-ray (height, width) turned by 180 degrees."""
+    return np.ascontiguousarray(pixels[::-1, ::-1])
+
+
 def reduced(pixels: np.ndarray) -> np.ndarray:
     """An X-ray as `uprightness` takes it, without wide borders: uint8 (height, width) -> uint8 (`SIDE`, `SIDE`)."""
     within = np.ascontiguousarray(collimation.trim(pixels)[0])

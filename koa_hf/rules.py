@@ -80,7 +80,7 @@ class Rules(BaseModel):
         pixels = xray.pixels
         turned = like.turned if like else self.right_upside_down and orientation.is_upside_down(pixels)
         if turned:
-            pixels = np.ascontiguousarray(pixels[::-1, ::-1])
+            pixels = orientation.turned(pixels)
         inverted = like.inverted if like else self.right_negatives and polarity.is_negative(pixels)
         if inverted:
             pixels = 255 - pixels

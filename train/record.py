@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from koa_hf.files import write_text
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "datasets", "transformers", "evaluate", "numpy", "pillow")
 
 
@@ -35,7 +36,7 @@ def write(
         return
     earlier = json.loads(path.read_text()) if options["resume"] and path.exists() else {}
     this = {
-        "command": " ".join(["accelerate launch", *sys.argv]),
+        "command": command("accelerate launch"),
         "options": options,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
@@ -65,6 +66,14 @@ def finish(path: Path, seconds: dict) -> None:
     """Add how long it took."""
     finished = {**json.loads(path.read_text()), "seconds": seconds}
     write_text(path, json.dumps(finished, indent=2) + "\n")
+
+
+def command(launcher: str) -> str:
+    """What this process was started with; a script of the project is named from the project's folder."""
+    script = Path(sys.argv[0])
+    if script.is_absolute() and script.is_relative_to(ROOT):
+        script = script.relative_to(ROOT)
+    return " ".join([launcher, str(script), *sys.argv[1:]])
 
 
 def is_finished(path: Path) -> bool:
