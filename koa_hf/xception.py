@@ -63,6 +63,7 @@ class Tail(nn.Module):
 
     Computes the same as the network, faster: a normalisation that uses its running statistics is a linear map, and is
     multiplied into the weights of the convolution before it, anew in each step. The gradient takes the same way back.
+    Nothing is changed in place: where the linear map puts out a view, autograd would copy it over and over for that.
 
     forward: the activation at the cut (the image where `first` is `conv1`) -> logits, float (batch, 5).
     """
@@ -83,6 +84,8 @@ class Tail(nn.Module):
                 activation = _block(getattr(self, step), activation)
             elif step in ("conv3", "conv4"):
                 activation = _separable(getattr(self, step), getattr(self, f"bn{step[-1]}"), activation)
+            elif step in ("act3", "act4"):
+                activation = nn.functional.relu(activation)
             elif step not in ("bn3", "bn4", "block11_start"):
                 activation = getattr(self, step)(activation)
         return activation
@@ -94,15 +97,15 @@ def _block(block: nn.Module, activation: torch.Tensor) -> torch.Tensor:
     shortcut = activation if activation.ndim == 4 else activation[:, 1]
     layers = list(block.rep)
     for i, layer in enumerate(layers[first:], first):
-        if i == first and isinstance(layer, nn.ReLU):
-            inner = nn.functional.relu(inner)  # never in place: it is the caller's
+        if isinstance(layer, nn.ReLU):
+            inner = nn.functional.relu(inner)
         elif i + 1 < len(layers) and isinstance(layers[i + 1], nn.BatchNorm2d):
             inner = _separable(layer, layers[i + 1], inner)
         elif not isinstance(layer, nn.BatchNorm2d):
             inner = layer(inner)
     if block.skip is not None:
         shortcut = _pointwise(block.skip, block.skipbn, shortcut)
-    return inner.add_(shortcut)
+    return inner + shortcut
 
 
 def _separable(convolution: nn.Module, norm: nn.Module, activation: torch.Tensor) -> torch.Tensor:
@@ -117,8 +120,9 @@ def _pointwise(convolution: nn.Conv2d, norm: nn.BatchNorm2d, activation: torch.T
     weight, bias = convolution.weight.flatten(1) * scale[:, None], norm.bias - norm.running_mean * scale
     step = convolution.stride[0]
     # As a matrix product: on CPUs its backward pass takes three quarters of the convolution's.
-    pixels = activation[..., ::step, ::step].movedim(1, -1)
-    return nn.functional.linear(pixels, weight, bias).movedim(-1, 1)
+    pixels = activation.movedim(1, -1)[:, ::step, ::step]
+    # Flat, since `linear` takes what can't be viewed flat, without a gradient, for one small product an image.
+    return nn.functional.linear(pixels.flatten(0, -2), weight, bias).unflatten(0, pixels.shape[:-1]).movedim(-1, 1)
 
 
 def folded(model: nn.Module) -> nn.Module:
