@@ -23,7 +23,7 @@ test: $(VENV)/.dev browser  ## run the suite (minutes)
 test-slow: $(VENV)/.dev browser  ## run the tests that take long, too
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-bench: $(VENV)/.runtime  ## measure all that this machine can (an hour; KOA_DATA, KOA_WEIGHTS)
+bench: $(VENV)/.bench  ## measure all that this machine can (an hour; KOA_DATA, KOA_WEIGHTS)
 	$(BIN)/python benchmarks/all.py
 
 lint: $(VENV)/.dev  ## check style
@@ -44,6 +44,10 @@ $(VENV)/.runtime: requirements.txt | $(BIN)/python
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(VENV)/.bench: requirements-bench.txt $(VENV)/.runtime
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-bench.txt
 	touch $@
 
 # Debian's Chromium: Playwright drives it, and the browser tests skip with a reason where there is none.

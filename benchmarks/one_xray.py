@@ -5,30 +5,36 @@
 
 Times are medians over --rounds rounds in which every way takes its turn, so that a busy moment hits all of them. Then
 each engine grades --images knees of validation: how many grades differ from torch's in float32, and how many of those
-are ties. The ceiling is this machine's own matrix product. Writes results/benchmarks/one_xray.json.
+are ties. Memory is that of a process that does this one way alone. The ceiling is this machine's own matrix product.
+torch.compile and ONNX Runtime, which the grader doesn't offer, are measured where they can be: the one needs a C++
+compiler, the other requirements-bench.txt. Writes results/benchmarks/one_xray.json.
 """
 
 import argparse
 import io
+import multiprocessing
+import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np
+import psutil
 import transformers
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import other_engines
 from benchmarks.ceiling import operations, peak
-from benchmarks.recording import record
+from benchmarks.other_engines import COMPILED, ONNX
+from benchmarks.recording import record, show
 from koa_hf import Grader, dataset
-from koa_hf.errors import exit_2_on_bad_input
+from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grader import Grading
 from koa_hf.model_folder import BUNDLED_MODEL, INT8_FILE
 from koa_hf.progress import progress_bar
@@ -36,7 +42,67 @@ from train.data import choose_split
 
 TIE = 0.01  # between the two most probable grades
 BATCH = 16
-ENGINES = (("torch", "fp32"), ("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"))
+BASELINE = "transformers pipeline (one pass, no heat map)"
+ENGINES = (
+    ("torch", "fp32"),
+    ("torch", "bf16"),
+    (COMPILED, "fp32"),
+    (COMPILED, "bf16"),
+    (ONNX, "fp32"),
+    ("openvino", "fp32"),
+    ("openvino", "bf16"),
+    ("openvino", "int8"),
+)
+
+
+class Ways:
+    """All ways that this machine can go, from the bytes of files to what is said about them.
+
+    Args:
+        model: model folder.
+        only: the name of one way, to hold no more in memory than that needs.
+    """
+
+    def __init__(self, model: str, only: str | None = None):
+        self.graders: dict[str, Grader] = {}
+        for engine, precision in ENGINES:
+            name = f"{engine} {precision}"
+            if only in (None, name) and (precision != "int8" or Path(model, INT8_FILE).is_file()):
+                try:
+                    self.graders[name] = _grader(model, engine, precision)
+                except KoaError as error:
+                    print(error, file=sys.stderr)
+        self.single = {name: grader.grade for name, grader in self.graders.items()}
+        self.batched = {name: grader.grade_batch for name, grader in self.graders.items()}
+        if only in (None, BASELINE):
+            pipeline = transformers.pipeline("image-classification", model=model, device="cpu")
+
+            def several(files: list[bytes]) -> object:
+                return pipeline([Image.open(io.BytesIO(one)) for one in files], top_k=5, batch_size=BATCH)
+
+            self.single = {BASELINE: lambda file: pipeline(Image.open(io.BytesIO(file)), top_k=5), **self.single}
+            self.batched = {BASELINE: several, **self.batched}
+
+
+def _grader(model: str, engine: str, precision: str) -> Grader:
+    if engine not in (COMPILED, ONNX):
+        return Grader.from_pretrained(model, precision=precision, engine=engine, device="cpu")
+    if engine == COMPILED and not shutil.which("c++"):
+        raise KoaError(f"{COMPILED} is left out: there is no C++ compiler.")
+    return other_engines.with_engine(_grader(model, "torch", precision), engine)
+
+
+def megabytes(model: str, name: str, file: bytes) -> int:
+    """What a process of its own holds in memory that has graded a few X-rays one way."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_held, model, name, file).result()
+
+
+def _held(model: str, name: str, file: bytes) -> int:
+    way = Ways(model, name).single[name]
+    for _ in range(3):
+        way(file)
+    return round(psutil.Process().memory_info().rss / 1e6)
 
 
 def milliseconds(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -78,24 +144,12 @@ def main() -> None:
     images[0].save(buffer, "PNG")
     file = buffer.getvalue()
 
-    graders = {
-        f"{engine} {precision}": Grader.from_pretrained(args.model, precision=precision, engine=engine, device="cpu")
-        for engine, precision in ENGINES
-        if precision != "int8" or Path(args.model, INT8_FILE).is_file()
-    }
-    pipeline = transformers.pipeline("image-classification", model=args.model, device="cpu")
-    baseline = "transformers pipeline (one pass, no heat map)"
-    ways = {baseline: lambda: pipeline(Image.open(io.BytesIO(file)), top_k=5)}
-    ways |= {name: lambda grader=grader: grader.grade(file) for name, grader in graders.items()}
-    single = milliseconds(ways, args.rounds)
-    files = [file] * BATCH
-    batched = milliseconds(
-        {
-            baseline: lambda: pipeline([Image.open(io.BytesIO(one)) for one in files], top_k=5, batch_size=BATCH),
-            **{name: lambda grader=grader: grader.grade_batch(files) for name, grader in graders.items()},
-        },
-        max(2, args.rounds // 10),
-    )
+    every = Ways(args.model)
+    graders = every.graders
+    single = milliseconds({name: lambda way=way: way(file) for name, way in every.single.items()}, args.rounds)
+    files, rounds = [file] * BATCH, max(2, args.rounds // 10)
+    batched = milliseconds({name: lambda way=way: way(files) for name, way in every.batched.items()}, rounds)
+    held = {name: megabytes(args.model, name, file) for name in every.single}
 
     gradings: dict[str, list[Grading]] = {name: [] for name in graders}
     with progress_bar("grading", len(images) * len(graders), show=True) as advance:
@@ -113,12 +167,13 @@ def main() -> None:
         "what": "file to grade with heat map, ms an X-ray; medians",
         "model": args.model,
         "image_size": reference.preprocessing.image_size,
-        "passes_through_the_network": {baseline: 1, **dict.fromkeys(graders, passes)},
+        "passes_through_the_network": {BASELINE: 1, **dict.fromkeys(graders, passes)},
         "milliseconds": {
             name: {"single": round(single[name], 1), f"in batches of {BATCH}": round(batched[name] / BATCH, 1)}
-            for name in ways
+            for name in single
         },
-        "times_the_baseline": {name: round(single[baseline] / value, 2) for name, value in single.items()},
+        "process_megabytes": held,
+        "times_the_baseline": {name: round(single[BASELINE] / value, 2) for name, value in single.items()},
         "ceiling_milliseconds_a_pass": {name: round(value, 1) for name, value in ceiling.items()},
         "share_of_the_ceiling": {
             name: round(passes * ceiling[grader.precision] / single[name], 2)
@@ -131,18 +186,14 @@ def main() -> None:
         },
     }
     record(args.output, result)
-    table = Table(title=result["what"])
-    for column in ("way", "single", f"batch of {BATCH}", "times the baseline", "grades changed", "of these ties"):
-        table.add_column(column, justify="right")
+    rows = []
     for name, taken in result["milliseconds"].items():
         different = result["against_torch_fp32"].get(name, {})
-        table.add_row(
-            name,
-            *map(str, taken.values()),
-            str(result["times_the_baseline"][name]),
-            *(str(different.get(key, "")) for key in ("grades_changed", "of_these_ties")),
+        changed = {key: different.get(key) for key in ("grades_changed", "of_these_ties")}
+        rows.append(
+            {"way": name, **taken, "times the baseline": result["times_the_baseline"][name], "MB": held[name]} | changed
         )
-    Console().print(table)
+    show(result["what"], rows)
 
 
 if __name__ == "__main__":

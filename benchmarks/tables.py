@@ -46,6 +46,7 @@ def one_xray(result: dict) -> str:
                 **{f"{key}, ms an X-ray": value for key, value in taken.items()},
                 "times the baseline": result["times_the_baseline"][way],
                 "share of the ceiling": share.get(way),
+                "MB": result["process_megabytes"][way],
                 "grades changed (ties)": f"{differences[way]['grades_changed']} ({differences[way]['of_these_ties']})"
                 if way in differences
                 else None,
@@ -55,7 +56,7 @@ def one_xray(result: dict) -> str:
     ) + (
         f"\n\nThe baseline is the first row. Grades changed: of {result['validation_images']} validation knees, "
         f"against torch in float32. The goals were 44 ms, 25 ms in int8 and six times the baseline; the network alone, "
-        f"as fast as the matrix product, would take {_least(result)}."
+        f"as fast as the matrix product, would take {_least(result)}. MB: what a process that goes this one way holds."
     )
 
 

@@ -8,8 +8,8 @@ uncached: `train/run.py --no-cache`; the frozen trunk has its normalisations fol
 
 All four do real steps (read, forward, backward, Adam) on the same two batches in the same precision, each in a process
 of its own, and take turns, so that a busy moment of the machine meets all. Figures for the whole release are the
-medians times the number of images. The ceiling is what the operations of a part take at the speed of this machine's own matrix
-product. Writes results/benchmarks/trunk_cache.json and a plot of it.
+medians times the number of images. The ceiling is what the operations of a part take at the speed of this machine's own
+matrix product. Writes results/benchmarks/trunk_cache.json and a plot of it.
 """
 
 import argparse
