@@ -17,7 +17,6 @@ import os
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,17 +28,16 @@ from matplotlib.figure import Figure
 from torch.nn import functional
 
 from benchmarks.ceiling import operations, peak, seconds_of
-from benchmarks.recording import show
+from benchmarks.recording import record, show
 from koa_hf import dataset, xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import replacing, write_text
+from koa_hf.files import replacing
 from koa_hf.grades import NUM_GRADES
 from koa_hf.precision import autocast, choose_precision
 from koa_hf.preprocess import Preprocessing
 from koa_hf.progress import progress_bar
 from train.data import KneeImages
 from train.device import keep_freed_memory
-from train.record import git_commit, processor
 from train.run import limited
 
 SIZES = (128, 160, 192, 224, 299)
@@ -235,12 +233,9 @@ def main() -> None:
         "gpus_on_paper": on_paper(step, largest["batch"], f"{largest['way']}, {largest['size']} px"),
         **({"reading": reading(args.dataset, largest["size"], trained)} if args.dataset else {}),
         "matrix_product_gflops": {precision: round(value / 1e9) for precision, value in peaks.items()},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        "packages": {name: version(name) for name in ("torch", "timm")},
-        "git_commit": git_commit(),
+        **({"device": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(args.output, json.dumps(result, indent=2) + "\n")
+    record(args.output, result)
     plot(rows, args.output.with_suffix(".png"))
     show(result["what"], rows)
 

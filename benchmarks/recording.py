@@ -11,7 +11,17 @@ from rich.table import Table
 from koa_hf.files import write_text
 from train.record import command, git_commit, processor
 
-PACKAGES = ("torch", "timm", "openvino", "gradio", "datasets", "numpy", "pillow")
+PACKAGES = (
+    "torch",
+    "timm",
+    "transformers",
+    "accelerate",
+    "openvino",
+    "gradio",
+    "datasets",
+    "numpy",
+    "pillow",
+)
 
 
 def record(path: Path, result: dict) -> None:

@@ -186,7 +186,7 @@ def growth(result: dict) -> str:
 
 PARTS: tuple[tuple[str, str, str, Callable[[dict], str]], ...] = (
     ("One X-ray", "benchmarks/one_xray", "one_xray.py --dataset data/knee-kl", one_xray),
-    ("Full fine-tune", "benchmarks/fine_tune", "fine_tune.py", fine_tune),
+    ("Full fine-tune", "benchmarks/fine_tune", "fine_tune.py --dataset data/knee-kl", fine_tune),
     ("Trunk cache", "benchmarks/trunk_cache", "trunk_cache.py --dataset data/knee-kl", trunk_cache),
     ("The demo's start", "demo/demo", "demo.py", demo),
     ("The demo under load", "demo/load", "demo_load.py", load),
@@ -211,7 +211,7 @@ def render(parts: Iterable[tuple[str, str, str, Callable[[dict], str]]] = PARTS,
         try:
             result = json.loads(file.read_text())
             said.append(text(result))
-            machine = result.get("machine") or result.get("device") or result["processor"]
+            machine = result.get("device") or result["machine"]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise KoaError(
                 f"{file} isn't what benchmarks/{command.split()[0]} writes today ({error!r}); run it again."

@@ -14,7 +14,6 @@ matrix product. Writes results/benchmarks/trunk_cache.json and a plot of it.
 
 import argparse
 import copy
-import json
 import multiprocessing
 import os
 import statistics
@@ -23,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,23 +30,21 @@ sys.path.insert(0, str(ROOT))
 import torch
 from accelerate import Accelerator
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader
 
 from benchmarks.ceiling import operations_of, peak
+from benchmarks.recording import record, show
 from koa_hf import dataset, xception
 from koa_hf.engine_names import PRECISIONS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import replacing, write_text
+from koa_hf.files import replacing
 from koa_hf.precision import choose_precision
 from koa_hf.preprocess import Preprocessing, normalise
 from koa_hf.progress import progress_bar
 from train import recipe, trunk
 from train.data import KneeImages
 from train.device import keep_freed_memory, share_cores
-from train.record import PACKAGES, git_commit, processor
 from train.run import limited, make_criterion, make_optimizer
 from train.trunk_cache import TrunkCache
 
@@ -274,21 +270,19 @@ def main() -> None:
         },
         "precision": precision,
         "matrix_product_gflops": round(max(peaks) / 1e9),
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "packages": {name: version(name) for name in (*PACKAGES, "openvino")},
-        "git_commit": git_commit(),
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(args.output, json.dumps(result, indent=2) + "\n")
+    record(args.output, result)
     plot(by_way, args.output.with_suffix(".png"))
-    table = Table(title=result["what"])
-    for column in ("", "trunk once", *STAGES, "whole recipe", "its ceiling", "times the plain loop"):
-        table.add_column(column, justify="right")
-    for name, row in by_way.items():
-        cells = [f"{value:.1f} min" for value in (*row["minutes"].values(), row["minutes_at_the_ceiling"])]
-        table.add_row(name, *cells, str(row["times_the_plain_loop"]))
-    Console().print(table)
+    show(
+        result["what"],
+        [
+            {"way": name}
+            | {f"{part}, min": round(value, 1) for part, value in row["minutes"].items()}
+            | {"its ceiling, min": round(row["minutes_at_the_ceiling"], 1)}
+            | {"times the plain loop": row["times_the_plain_loop"]}
+            for name, row in by_way.items()
+        ],
+    )
 
 
 if __name__ == "__main__":
