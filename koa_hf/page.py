@@ -173,7 +173,7 @@ def grade_html(grading: Grading) -> str:
         f'<span class="dot" aria-hidden="true">·</span> <span class="name">{grading.name}</span></h2>'
         f'<p class="certainty">{text(grading.certainty)}.</p>'
         f"{range_html(grading)}"
-        f"{RIGHTED if grading.inverted else ''}{TURNED if grading.turned and grading.familiar is not False else ''}"
+        f"{RIGHTED if grading.inverted else ''}{TURNED if grading.turned else ''}"
         f'<div class="columns"><div>'
         f'<p class="definition"><b>KL {grading.grade} means:</b> {text(GRADES[grading.grade].definition)}</p>'
         f'<div class="expected"><p>Expected grade <b>{grading.expected_grade:.1f}</b> '

@@ -65,12 +65,13 @@ def test_what_a_dicom_file_says_of_itself_is_shown():
 
 
 def test_an_image_unlike_the_training_knees_is_said_to_be_so_and_grade_and_evidence_are_folded_away():
-    result = shown(familiar=False, unfamiliarity=3.2)
+    result = shown(familiar=False, unfamiliarity=3.2, turned=True)
     fold = result.index("<details><summary>Show the grade anyway")
     assert result.index("Unlike the knees") < fold
     assert "KL 2" not in result[:fold]
     assert "<img" not in result[:fold]
     assert "checked" not in result[:fold]
+    assert "it was turned by 180 degrees" in result[fold:]
     assert "</details></section></div>" in result[fold:]
     drawn = shown(familiar=False, unfamiliarity=3.2, drawn=True)
     assert "A drawing, not an X-ray" in drawn

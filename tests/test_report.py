@@ -179,6 +179,14 @@ def test_a_negative_is_shown_as_read_and_righted_under_the_heat_map():
     assert as_read.mean() == pytest.approx(negative.mean(), abs=1)
 
 
+def test_an_upside_down_knee_is_shown_as_read_and_said_to_have_been_turned():
+    read = phantom.draw(2, seed=2)[::-1, ::-1]
+    pdf = report_of(graded(turned=True), xray=xray_of(read)).pdf()
+    assert "It was turned by 180 degrees before it was graded" in text_of(pdf)
+    as_read, _ = pictures_of(pdf)
+    np.testing.assert_allclose(as_read, read, atol=1)
+
+
 def test_the_film_is_shown_too_with_the_knee_boxed():
     knee = phantom.draw(2, seed=2)
     film = np.zeros((400, 600), np.uint8)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from koa_hf import Grader, checksums, dataset, phantom
 from koa_hf.grades import GRADE_NAMES
+from train import recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 # Small enough for seconds: random weights, the least image size, 40 training images in batches of 12, so that the
@@ -173,8 +174,9 @@ def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, t
     bundle, results = tmp_path / "koa-xception", tmp_path / "results"
     few = ("--training-knees", 40, "--images-per-kind", 2)
     command("train/bundle.py", "--run", finished, "--dataset", dataset_folder, "--output", bundle,
-            "--results", results, *few)  # fmt: skip
+            "--results", results, "--grading", "read_out=median", *few)  # fmt: skip
     assert (bundle / "model.safetensors").stat().st_size < 45e6  # float16
+    assert recipe.load(bundle / "recipe.yaml").grading.read_out == "median"
     assert json.loads((results / "float16.json").read_text())["largest_probability_change"] < 0.01
     for picture in ("reliability.png", "familiarity.png", "confusion_matrix.png", "curves.png"):
         assert (results / picture).stat().st_size > 1000
@@ -183,6 +185,7 @@ def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, t
 
     knee = phantom.draw(2, seed=1)
     grader, plain = Grader.from_pretrained(bundle), Grader.from_pretrained(bundle, plain=True)
+    assert grader.rules.power == 1  # the median
     grading = grader.grade(knee)
     assert grading.calibrated
     assert grading.familiar is not None
