@@ -1,4 +1,4 @@
-"""What the machine itself can do: its matrix product, and the time that a network would take at that speed."""
+"""What the machine itself can do: matrix product, memory, and the time that a network would take at that speed."""
 
 import copy
 import math
@@ -9,8 +9,10 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-MATRIX = 2048
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from koa_hf.precision import DTYPES
+
+MATRIX = {"cpu": 2048, "cuda": 8192}  # on GPUs a smaller product takes no longer than to start it
+COPIED = 256_000_000  # bytes; more than any cache holds
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, rounds: int) -> float:
@@ -27,8 +29,27 @@ def seconds_of(work: Callable[[], object], device: torch.device, rounds: int) ->
 
 def peak(device: torch.device, precision: str) -> float:
     """Floating-point operations a second of the matrix product; best of ten."""
-    one, other = (torch.randn(MATRIX, MATRIX, device=device).to(DTYPES[precision]) for _ in range(2))
-    return 2 * MATRIX**3 / min(seconds_of(lambda: one @ other, device, 1) for _ in range(10))
+    edge = MATRIX[device.type]
+    one, other = (torch.randn(edge, edge, device=device).to(DTYPES[precision]) for _ in range(2))
+    return 2 * edge**3 / min(seconds_of(lambda: one @ other, device, 1) for _ in range(10))
+
+
+def copied(device: torch.device) -> float:
+    """Bytes a second that a copy within the device's memory reads, and as many that it writes; best of ten."""
+    one, other = (torch.zeros(COPIED, dtype=torch.uint8, device=device) for _ in range(2))
+    return COPIED / min(seconds_of(lambda: other.copy_(one), device, 1) for _ in range(10))
+
+
+def limits(device: torch.device, peaks: dict[str, float]) -> dict:
+    """The machine's limits as every benchmark that measures against them records them.
+
+    Args:
+        peaks: precision -> `peak`, as it was measured beside the rest.
+    """
+    return {
+        "matrix_product_gflops": {precision: round(value / 1e9) for precision, value in peaks.items()},
+        "memory_copy_gigabytes_a_second": round(copied(device) / 1e9, 1),
+    }
 
 
 def _convolution_backward(

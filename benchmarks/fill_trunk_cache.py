@@ -2,7 +2,8 @@
 
     python benchmarks/fill_trunk_cache.py data/knee-kl --folder a-folder-with-room
 
-Half a megabyte an image. `benchmarks/growth.py` measures this as a process of its own.
+A megabyte an image. `benchmarks/growth.py` measures this as a process of its own, with the engine that computes the
+whole release, however few images there are.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from koa_hf import dataset, model_folder, xception
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.precision import choose_precision
 from koa_hf.preprocess import Preprocessing
-from train import recipe
+from train import recipe, trunk
 from train.data import KneeImages
 from train.trunk_cache import TrunkCache
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("dataset", help="a built data set")
     parser.add_argument("--folder", type=Path, required=True, help="where the cache is laid out, and stays")
     args = parser.parse_args()
-    plan = recipe.load("paper")
+    trunk.WORTH_CONVERTING, plan = 0, recipe.load("paper")
     precision = choose_precision("auto")
     accelerator = Accelerator(cpu=True, mixed_precision="no" if precision == "fp32" else precision)
     preprocessing = Preprocessing(plan.image_size)

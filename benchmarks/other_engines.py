@@ -14,7 +14,7 @@ from koa_hf import xception
 from koa_hf.engines import TorchEngine
 from koa_hf.errors import KoaError
 from koa_hf.grader import Grader
-from koa_hf.precision import autocast
+from koa_hf.precision import DTYPES
 
 COMPILED, ONNX = "torch.compile", "onnx runtime"
 
@@ -25,13 +25,14 @@ class CompiledTorch:
     name = COMPILED
 
     def __init__(self, engine: TorchEngine):
-        self._autocast = lambda: autocast(engine.device, engine.precision)
-        self._features = torch.compile(lambda images: xception.features(engine.model, images, engine.layer))
+        self._dtype = DTYPES[engine.precision]
+        self._features = torch.compile(
+            lambda images: xception.features(engine.model, images, engine.layer), options={"freezing": True}
+        )
 
-    @torch.inference_mode()
+    @torch.no_grad()  # what freezing needs; in inference mode it isn't done
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        with self._autocast():
-            features, inner = self._features(images.contiguous(memory_format=torch.channels_last))
+        features, inner = self._features(images.to(self._dtype).contiguous(memory_format=torch.channels_last))
         return features.float(), inner
 
 
@@ -79,7 +80,7 @@ def with_engine(grader: Grader, name: str) -> Grader:
     if name == ONNX:
         lacking = [one for one in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(one) is None]
         if lacking:
-            raise KoaError(f"{ONNX} is left out: {', '.join(lacking)} isn't installed (requirements-bench.txt).")
+            raise KoaError(f"{', '.join(lacking)} isn't installed (requirements-bench.txt).")
         grader._compute = OnnxRuntime(own, grader.preprocessing.image_size)
     else:
         grader._compute = CompiledTorch(own)

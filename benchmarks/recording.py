@@ -1,8 +1,9 @@
 """What every benchmark does with its result: say where it was measured, write it, show it."""
 
+import contextlib
 import json
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +18,7 @@ PACKAGES = (
     "transformers",
     "accelerate",
     "openvino",
+    "onnxruntime",
     "gradio",
     "datasets",
     "numpy",
@@ -24,12 +26,21 @@ PACKAGES = (
 )
 
 
+def _versions() -> dict[str, str]:
+    """Of the packages that are here."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def record(path: Path, result: dict) -> None:
     """Write a result as JSON, with command, machine, versions and commit."""
     measured_on = {
         "command": command("python"),
         "machine": processor(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": _versions(),
         "git_commit": git_commit(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.utils.data import DataLoader
 
-from benchmarks.ceiling import operations_of, peak
+from benchmarks.ceiling import limits, operations_of, peak
 from benchmarks.recording import record, show
 from koa_hf import dataset, xception
 from koa_hf.engine_names import PRECISIONS
@@ -269,7 +269,7 @@ def main() -> None:
             for name in WAYS[1:]
         },
         "precision": precision,
-        "matrix_product_gflops": round(max(peaks) / 1e9),
+        **limits(torch.device("cpu"), {precision: max(peaks)}),
     }
     record(args.output, result)
     plot(by_way, args.output.with_suffix(".png"))

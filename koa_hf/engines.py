@@ -23,11 +23,12 @@ from koa_hf.engine_names import ENGINES
 from koa_hf.errors import KoaError
 from koa_hf.int8 import Int8
 from koa_hf.model_folder import INT8_FILE
-from koa_hf.precision import autocast
+from koa_hf.precision import DTYPES, has_bf16
 
 SMALLEST = 71  # pixels, the least that Xception's pooling takes
-TOLERANCE, INT8_TOLERANCE = 1e-3, 0.05
-"""How far what OpenVINO computes may be from what torch does, as a share."""
+TOLERANCES = {"f32": 1e-3, "bf16": 0.05}
+INT8_TOLERANCE = 0.05
+"""How far what OpenVINO computes may be from what torch does in float32, as a share of the largest value."""
 
 LARGEST_BATCH = 8  # images; larger ones take more memory, and no less time an image
 
@@ -89,13 +90,13 @@ class TorchEngine:
 
     def __init__(self, network: Network, precision: str):
         self.layer, self.device, self.precision = network.layer, network.device, precision
-        self.model = xception.folded(network.model)
+        # Rounded once: autocast would round all weights anew in every pass.
+        self.model = xception.folded(network.model).to(DTYPES[precision])
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        images = images.to(self.device).contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.precision):
-            features, inner = xception.features(self.model, images, self.layer)
+        images = images.to(self.device, DTYPES[self.precision]).contiguous(memory_format=torch.channels_last)
+        features, inner = xception.features(self.model, images, self.layer)
         return features.float(), inner
 
 
@@ -191,7 +192,10 @@ def _converted(network: Network, numbers: Int8 | None) -> Path:
         made = Path(temporary, "made")
         made.mkdir()
         openvino.save_model(convert(traced, network.image_size), made / file.name, compress_to_fp16=False)
-        _compare(traced, made / file.name, network.image_size, INT8_TOLERANCE if numbers else TOLERANCE)
+        hints = {"f32": INT8_TOLERANCE} if numbers else TOLERANCES
+        for hint, tolerance in hints.items():
+            if hint != "bf16" or has_bf16():
+                _compare(traced, made / file.name, network.image_size, hint, tolerance)
         if not file.is_file():
             made.rename(folder)
     return file
@@ -217,7 +221,7 @@ def convert(network: nn.Module, image_size: int):
     return converted
 
 
-def _compare(network: nn.Module, file: Path, image_size: int, tolerance: float) -> None:
+def _compare(network: nn.Module, file: Path, image_size: int, hint: str, tolerance: float) -> None:
     """Raise a RuntimeError where OpenVINO differs from torch by more than that share of the largest value."""
     import openvino
 
@@ -226,7 +230,7 @@ def _compare(network: nn.Module, file: Path, image_size: int, tolerance: float) 
     with torch.no_grad():
         expected = network(images)
     expected = expected if isinstance(expected, tuple) else (expected,)
-    found = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([images.numpy()])
+    found = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": hint})([images.numpy()])
     for ours, theirs in zip(found.values(), expected, strict=True):
         if not np.allclose(ours, theirs.numpy(), rtol=tolerance, atol=tolerance * float(theirs.abs().max())):
             raise RuntimeError("its result differs from torch's")

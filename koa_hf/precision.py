@@ -7,7 +7,7 @@ import torch
 
 from koa_hf.errors import KoaError
 
-_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 WORTH_ROUNDING = 1.2  # bfloat16 keeps 8 of float32's 24 bits: for less than this factor it isn't worth that
 
@@ -28,17 +28,18 @@ def choose_precision(wanted: str = "auto", device: str | torch.device = "cpu") -
     if wanted != "auto":
         return wanted
     if on_cpu:
-        return "bf16" if _has_bf16() and bf16_speedup() > WORTH_ROUNDING else "fp32"
+        return "bf16" if has_bf16() and bf16_speedup() > WORTH_ROUNDING else "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """A context in which torch computes in `fp32`, `bf16` or `fp16` on a device."""
-    dtype = _DTYPES[precision]
-    return torch.autocast(device.type, dtype, enabled=dtype is not None)
+    dtype = DTYPES[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-def _has_bf16() -> bool:
+def has_bf16() -> bool:
+    """Whether this CPU has instructions for bfloat16; that doesn't say that they pay."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 

@@ -1,5 +1,9 @@
 """Data-set rows as what the network takes."""
 
+import math
+from collections.abc import Iterable
+
+import psutil
 import torch
 from datasets import Dataset as HubDataset
 from datasets import DatasetDict, Image
@@ -7,7 +11,10 @@ from datasets import DatasetDict, Image
 from koa_hf import radiograph
 from koa_hf.errors import KoaError
 from koa_hf.preprocess import Preprocessing
+from koa_hf.radiograph import Radiograph
 from koa_hf.rules import Rules
+
+MOST_KEPT = 0.25
 
 
 class KneeImages(torch.utils.data.Dataset):
@@ -17,25 +24,50 @@ class KneeImages(torch.utils.data.Dataset):
     move, and what augmentation works on.
     """
 
-    def __init__(self, split: HubDataset, preprocessing: Preprocessing, rules: Rules | None = None):
-        """X-rays are righted by `rules` first; without them every one is taken as it is."""
+    def __init__(self, split: HubDataset, preprocessing: Preprocessing, rules: Rules | None = None, keep: bool = False):
+        """X-rays are righted by `rules` first; without them every one is taken as it is.
+
+        Args:
+            keep: hold in memory what was decoded (50 kB for each of the release's crops), so that it is decoded once in
+                a process, however many epochs follow. `preprocessing` may change in between.
+        """
         self.split = split.cast_column("image", Image(decode=False))
         self.preprocessing = preprocessing
         self.rules = rules or Rules()
+        self._kept: dict[int, tuple[Radiograph, int]] | None = {} if keep else None
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, row: int) -> dict:
-        example = self.split[row]
-        source = example["image"]["bytes"] or example["image"]["path"]
-        xray = self.rules.righted(radiograph.read(source, name=example.get("file_name"))).xray
+        kept = self._kept.get(row) if self._kept is not None else None
+        xray, grade = kept or self._decoded(row)
+        if self._kept is not None:
+            self._kept[row] = xray, grade
         return {
             "pixels": torch.from_numpy(self.preprocessing.to_uint8(xray)),
-            "label": example["label"],
+            "label": grade,
             "row": row,
             "width": min(xray.pixels.shape),
         }
+
+    def _decoded(self, row: int) -> tuple[Radiograph, int]:
+        example = self.split[row]
+        source = example["image"]["bytes"] or example["image"]["path"]
+        xray = self.rules.righted(radiograph.read(source, name=example.get("file_name"))).xray
+        return xray, example["label"]
+
+
+def fit_in_memory(splits: Iterable[HubDataset], processes: int) -> bool:
+    """Whether all images of some splits, decoded, take less than `MOST_KEPT` of this machine's free memory.
+
+    Judged by the first image of each. Every process keeps its own.
+    """
+    needed = 0
+    for split in splits:
+        if len(split):
+            needed += len(split) * math.prod(split[0]["image"].size) * processes
+    return needed < MOST_KEPT * psutil.virtual_memory().available
 
 
 def choose_split(data: DatasetDict, split: str, source: str) -> HubDataset:

@@ -45,7 +45,7 @@ from koa_hf.preprocess import Preprocessing, normalise
 from train import plots, recipe, record
 from train.augment import augment
 from train.checkpoints import Checkpoints, Progress, StopRequest
-from train.data import KneeImages, choose_split
+from train.data import KneeImages, choose_split, fit_in_memory
 from train.device import keep_freed_memory, mixed_precision, share_cores
 from train.evaluate import evaluate_model, write_evaluation
 from train.predict import predict
@@ -89,10 +89,11 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     with accelerator.main_process_first():  # one downloads, the others find it in the cache
         data = dataset.load(args.dataset, revision=args.revision)
     preprocessing = Preprocessing(plan.image_size)
-    images = {
-        split: KneeImages(limited(choose_split(data, split, args.dataset), args.limit), preprocessing)
-        for split in SPLITS
-    }
+    rows = {split: limited(choose_split(data, split, args.dataset), args.limit) for split in SPLITS}
+    cached = not (args.no_cache or plan.augmentation.active or plan.resizes)
+    # What the cache holds is read once, and workers forget with every epoch what they have read.
+    keep = not cached and not args.workers and fit_in_memory(rows.values(), accelerator.num_processes)
+    images = {split: KneeImages(rows[split], preprocessing, keep=keep) for split in SPLITS}
     fingerprints = {split: dataset.dataset_fingerprint(images[split].split) for split in SPLITS}
 
     # Model. Built after the seed is set, so that it decides the new head (and a random trunk).
@@ -110,7 +111,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     model.to(accelerator.device, memory_format=torch.channels_last)
 
     cache = None
-    if not (args.no_cache or plan.augmentation.active or plan.resizes):
+    if cached:
         cache_folder = Path(args.cache_dir) if args.cache_dir else out / "trunk_cache"
         cache = TrunkCache(cache_folder, accelerator, accelerator.mixed_precision, stop=stop)
     if accelerator.is_main_process:  # from here on the folder is this run's; bad input ended before
