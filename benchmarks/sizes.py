@@ -2,8 +2,8 @@
 
     python benchmarks/sizes.py --model models/koa-xception --dataset data/knee-kl
 
-The network is fully convolutional, so it takes any size; the model's own is the one it was trained for. Each size is the
-mean over the X-ray and its mirror image, `together` the mean of the logits over sizes. The temperature is fitted on
+The network is fully convolutional, so it takes any size; the model's own is the one it was trained for. Each size is
+the mean over the X-ray and its mirror image, `together` the mean of the logits over sizes. The temperature is fitted on
 other patients, the grade read as the model's rules say. Negatives and upside-down X-rays are righted as in grading.
 Differences in cross-entropy from the model's own size are on the same knees, intervals over patients. Writes
 results/strong/sizes.json.

@@ -74,9 +74,9 @@ def one_xray(result: dict) -> str:
     times = next(iter(taken.values())) / min(whole.values())
     goals.append(_goal("Times the pipeline", 6, times, "", "The pipeline goes through the network once.", more=True))
     return (
-        table(rows) + "\n\nThe baseline is the first row; the second to last three go through the network without the "
-        f"mirror image, as it does. Changes are those of {result['validation_images']} validation knees against torch in "
-        f"float32. MB: what a process that goes this one way holds. {' '.join(goals)}"
+        table(rows) + "\n\nThe baseline is the first row; the last three go through the network without the "
+        f"mirror image, as it does. Changes are those of {result['validation_images']} validation knees against "
+        f"torch in float32. MB: what a process that goes this one way holds. {' '.join(goals)}"
     )
 
 
@@ -110,10 +110,11 @@ def fine_tune(result: dict) -> str:
             for row in result["rows"]
         ]
     ) + (
-        f"\n\nForward, backward and AdamW step. Where the time goes at {shares['size']} px: {operations}. Images a second "
-        f"({processes['what']}): {rates}; so two processes keep {processes['efficiency_of_two_processes']:.0%} of twice "
-        f"one's. On paper, what eight GPUs keep of eight times one's when {paper['gradient_megabytes']:g} MB of gradients "
-        f"are averaged after every step, at the links' nominal rates: {kept}. Augmentation takes "
+        f"\n\nForward, backward and AdamW step. Where the time goes at {shares['size']} px: {operations}. Images a "
+        f"second "
+        f"({processes['what']}): {rates}; so two processes keep {processes['efficiency_of_two_processes']:.0%} of "
+        f"twice one's. On paper, what eight GPUs keep of eight times one's when {paper['gradient_megabytes']:g} MB of "
+        f"gradients are averaged after every step, at the links' nominal rates: {kept}. Augmentation takes "
         f"{result['augmenting']['milliseconds_an_image']:g} ms an image at {result['augmenting']['size']} px."
     )
     if reading := result.get("reading"):
@@ -188,8 +189,8 @@ def load(result: dict) -> str:
             for row in result["rows"]
         ]
     ) + (
-        f"\n\n{result['what'].capitalize()}. The baseline is one client; the ceiling is the grader without a server, in "
-        f"batches of {together['best']} ({result['engine']}): {result['ceiling_grades_a_second']:g} a second. "
+        f"\n\n{result['what'].capitalize()}. The baseline is one client; the ceiling is the grader without a server, "
+        f"in batches of {together['best']} ({result['engine']}): {result['ceiling_grades_a_second']:g} a second. "
         + _goal(
             "Grades a second",
             20,
@@ -234,9 +235,10 @@ def growth(result: dict) -> str:
     straight = ", ".join(f"{name} {step['linearity']}" for name, step in result["steps"].items() if "linearity" in step)
     return table(rows) + (
         "\n\nThe baseline of each step is its first row. What an image more takes at the end, in what it takes at the "
-        f"beginning (1: a straight line): {straight}. Memory without the files that are mapped into it. Build and verify "
-        "begin with the whole release; the network's steps with a part, since a cache of sixteen times the release would "
-        "need 111 GB of disk."
+        f"beginning (1: a straight line): {straight}. Memory without the files that are mapped into it. Build and "
+        f"verify "
+        "begin with the whole release; the network's steps with a part, since a cache of sixteen times the release "
+        "would need 111 GB of disk."
     )
 
 
