@@ -113,10 +113,13 @@ def report(plan: dict) -> None:
             {
                 "row": name,
                 "changes": plan["rows"][name],
+                "epochs": sum(stage.epochs for stage in trained.stages),
+                "seed": trained.seed,
                 **figures,
                 "cross_entropy_more": float(more.mean()),
                 "cross_entropy_more_95": bootstrap_mean(more, of_first.patients),
                 "seconds": run["seconds"]["epochs"],
+                "processor_seconds": run["seconds"].get("this_process_of_processors"),
                 "trained_on": run["machine"],
                 "git_commit_of_run": run["git_commit"],
             }

@@ -5,7 +5,7 @@
 Starts the demo as a process of its own, --starts times, and asks it as gradio_client does; then measures in this
 process what the server does for one X-ray, from the file's bytes to the page's HTML with the heat maps in it. The X-ray
 is a drawn knee: a network takes as long for that as for any other. Needs a machine with nothing else to do. Writes
-results/demo/demo.json. Under load: `benchmarks/demo_load.py`.
+results/demo/demo.json and a plot of it. Under load: `benchmarks/demo_load.py`.
 """
 
 import argparse
@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as app.py has it, for what is measured in this process
 
 from gradio_client import Client, handle_file
+from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks.demo_server import serving
@@ -31,6 +32,7 @@ from benchmarks.recording import record, show
 from koa_hf import page, phantom
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.examination import examine, read
+from koa_hf.files import replacing
 from koa_hf.grader import Grader
 
 PACKAGES_SHOWN = 15
@@ -89,6 +91,23 @@ def at_the_server(knee: bytes, times: int) -> list[float]:
     return seconds[3:]
 
 
+def plot(seconds: dict[str, float], found: dict, path: Path) -> None:
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    times, packages = figure.subplots(1, 2)
+    most = {name: taken["itself"] for name, taken in found["packages"].items()}
+    most = dict(sorted(most.items(), key=lambda item: item[1])[-8:])
+    for axes, values, title in (
+        (times, dict(reversed(seconds.items())), "seconds"),
+        (packages, most, "of these, what importing each package itself takes"),
+    ):
+        bars = axes.barh([name.replace("_", " ") for name in values], list(values.values()), color="#0d9488")
+        axes.bar_label(bars, padding=3, fmt="%.2f")
+        axes.set_title(title, fontsize="medium")
+        axes.margins(x=0.15)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
+
+
 @exit_2_on_bad_input
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,6 +139,7 @@ def main() -> None:
             "imports": found,
         },
     )
+    plot(seconds, found, args.output.with_suffix(".png"))
     show("The demo, seconds", [{"what": name.replace("_", " "), "seconds": value} for name, value in seconds.items()])
     show(
         f"Imports until the page: {found['all']} s",

@@ -20,7 +20,7 @@ from train import recipe as recipes
 RESULTS = ROOT / "results"
 BUNDLED, BASE = "strong", "strong-start"  # the bundled model, and the run of the recipe that all are compared with
 # Keys of a recipe that say nothing of the training, or that have a column of their own.
-NOT_COMPARED = ("name", "description", "note", "grading", "image_size", "image_sizes", "epochs", "seed")
+NOT_COMPARED = ("name", "description", "note", "grading", "weights", "image_size", "image_sizes", "epochs", "seed")
 STARTS = {"1f1bfd74076f": BASE}  # by the beginning of the sha256 of its weights, as it was bundled
 READ_OUTS = {name: BY_POWER[power] for name, power in recipes.POWERS.items()} | {
     "tuned": "expected grade, thresholds fitted for QWK on other patients",
@@ -58,6 +58,10 @@ def flat(value: object, name: str = "") -> dict[str, object]:
     return {key: end for path, part in parts.items() for key, end in flat(part, path).items()}
 
 
+def _said(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def changes(recipe: dict, from_recipe: dict) -> str:
     """In which keys a recipe differs from another, where both have the same stages; otherwise its stages."""
     if [stage["train"] for stage in recipe["stages"]] != [stage["train"] for stage in from_recipe["stages"]]:
@@ -67,11 +71,16 @@ def changes(recipe: dict, from_recipe: dict) -> str:
         )
     before, after = flat(from_recipe), flat(recipe)
     different = [
-        f"{key.removeprefix('stages.').removeprefix('augmentation.')} {value:g} (was {before[key]:g})"
+        f"{key.removeprefix('stages.').removeprefix('augmentation.')} {_said(value)} (was {_said(before[key])})"
         for key, value in after.items()
-        if value != before[key] and isinstance(value, int | float)
+        if value != before[key]
     ]
     return "; ".join(different) or "as in the recipe"
+
+
+def precision_of(machine: dict) -> str:
+    """In this project's words: Accelerate calls float32 `no`, that is, not mixed."""
+    return "fp32" if machine["precision"] == "no" else machine["precision"]
 
 
 def runs() -> str:
@@ -87,7 +96,7 @@ def runs() -> str:
         size = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else str(sizes[0])
         epochs = sum(stage["epochs"] for stage in recipe["stages"])
         machine = run["machine"]
-        minutes = f"{run['seconds']['this_process'] / 60:.0f} min, {machine['device']} {machine['precision']}"
+        minutes = f"{run['seconds']['this_process'] / 60:.0f} min, {machine['processor']}, {precision_of(machine)}"
         figures = [f"{metrics['figures'][name]:.3f}" for name in FIGURES]
         different = changes(recipe, base)
         if start := run.get("started_from"):
@@ -107,6 +116,8 @@ def one_at_a_time() -> list[str]:
         [
             row["row"].replace("_", " "),
             f"`{'; '.join(row['changes'])}`" if row["changes"] else "",
+            *(str(row[name]) for name in ("epochs", "seed")),
+            f"{row['processor_seconds'] / 60:.0f}" if row["processor_seconds"] else "",
             *(f"{row[name]:.3f}" for name in FIGURES),
             f"{row['cross_entropy']:.3f}",
             "{:+.3f} ({:+.3f} to {:+.3f})".format(row["cross_entropy_more"], *row["cross_entropy_more_95"])
@@ -125,10 +136,11 @@ def one_at_a_time() -> list[str]:
         ]
         for way in recipes.POWERS
     ]
-    header = ["row", "changed", *FIGURES.values(), "cross-entropy", "more than the first row (95 %, same knees)"]
+    header = ["row", "changed", "epochs", "seed", "processor minutes", *FIGURES.values(), "cross-entropy"]
+    header.append("more than the first row (95 %, same knees)")
     return [
         f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs from ImageNet "
-        f"weights ({machine['processor']}, {machine['precision']}); most probable grade, no mirror image, temperature "
+        f"weights ({machine['processor']}, {precision_of(machine)}); most probable grade, no mirror image, temperature "
         "fitted on other patients. The intervals are over "
         "patients, for one training of each row; the rows `seed` are the recipe itself with another seed:",
         table(header, changed),

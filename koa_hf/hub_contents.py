@@ -18,12 +18,14 @@ from PIL import Image
 from koa_hf import checksums, phantom
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
+from koa_hf.model_folder import RECIPE_BEFORE_FILE
 
 CARD = "README.md"
 
 MODEL_FILES = (
     *("config.json", "model.safetensors", "int8.safetensors", "grading.json", checksums.CHECKSUMS_FILE, CARD),
-    *("recipe.yaml", "run.json", "metrics.json", "metrics.jsonl", "curves.png", "confusion_matrix.png"),
+    *("recipe.yaml", RECIPE_BEFORE_FILE, "run.json", "metrics.json", "metrics.jsonl"),
+    *("curves.png", "confusion_matrix.png"),
 )
 """What of a run folder belongs on the Hub: the model, its card, and the record that lets somebody repeat or doubt it.
 

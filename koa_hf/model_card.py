@@ -19,7 +19,7 @@ from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
 from koa_hf.metrics import table_rows
-from koa_hf.model_folder import INT8_FILE
+from koa_hf.model_folder import INT8_FILE, RECIPE_BEFORE_FILE
 from koa_hf.resolution import FULL_WIDTH
 from koa_hf.rules import Rules
 
@@ -106,8 +106,7 @@ The figures above again, and the model from the start:
 
 ```sh
 accelerate launch train/evaluate.py --model FOLDER_OR_HUB_ID --dataset {source} --split {lower_split}
-accelerate launch train/run.py --recipe {recipe_name}{start_from} --dataset {source} --output-dir runs/{recipe_name}
-{bundling}```
+{training}{bundling}```
 
 ## Intended use, and not
 
@@ -168,6 +167,9 @@ def render(folder: Path) -> ModelCard:
     except (OSError, ValueError) as error:
         raise KoaError(f"{folder} is not the folder of a finished run ({error}).") from error
     recipe = yaml.safe_load(recipe_text)
+    before_file = folder / RECIPE_BEFORE_FILE
+    before = yaml.safe_load(before_file.read_text()) if before_file.is_file() else None
+    from_imagenet = (before or recipe)["weights"] == "imagenet"
     figures, intervals = metrics["figures"], metrics["intervals_95_by_patient"]
     on_phantoms = bool(recipe["note"])
     dataset_id, dataset_commit = run["dataset"].get("id"), run["dataset"].get("commit")
@@ -179,8 +181,8 @@ def render(folder: Path) -> ModelCard:
         tags=["timm", "transformers", "medical", "x-ray", "knee", "osteoarthritis", "kellgren-lawrence"],
         # Only what is on the Hub has an id to link to.
         datasets=[dataset_id] if dataset_id else None,
-        base_model=BASE_MODEL if recipe["weights"] == "imagenet" else None,
-        base_model_relation="finetune" if recipe["weights"] == "imagenet" else None,
+        base_model=BASE_MODEL if from_imagenet else None,
+        base_model_relation="finetune" if from_imagenet else None,
         metrics=[key for key in HEADLINE if figures[key] is not None],
         model_name=name,
         eval_results=[
@@ -204,8 +206,11 @@ def render(folder: Path) -> ModelCard:
         f"| **{row_name}** | " + " | ".join(map(str, row)) + " |"
         for row_name, row in zip(GRADE_NAMES, figures["confusion_matrix"], strict=True)
     ]
-    rules = Rules.load(folder)
-    ruled = rules != Rules()
+    rules, kept_in_int8 = Rules.load(folder), _grades_kept_in_int8(folder)
+    ruled, source = rules != Rules(), dataset_id or "data/knee-kl"
+    bundling = BUNDLING.format(recipe_name=recipe["name"], source=source) if ruled else ""
+    if kept_in_int8 is not None:
+        bundling += QUANTISING.format(source=source)
     body = BODY.format(
         title=name,
         note=f"\n**{recipe['note']}**\n" if recipe["note"] else "",
@@ -218,7 +223,7 @@ def render(folder: Path) -> ModelCard:
         figures="\n".join(f"| {' | '.join(row)} |" for row in table_rows(figures, intervals)),
         names=" | ".join(GRADE_NAMES),
         same=SAME_PROBABILITIES[ruled],
-        rules=_rules(rules, _grades_kept_in_int8(folder)) if ruled else "",
+        rules=_rules(rules, kept_in_int8) if ruled else "",
         read_out=_read_out(rules),
         read_outs=_read_outs(metrics.get("read_outs", {})),
         limits=RULED_LIMITS if ruled else PLAIN_LIMITS,
@@ -229,11 +234,10 @@ def render(folder: Path) -> ModelCard:
         else "",
         machine=_training(run),
         recipe=recipe_text,
-        source=dataset_id or "data/knee-kl",
+        source=source,
         lower_split=metrics["split"],
-        recipe_name=recipe["name"],
-        start_from=" --start-from MODEL_TO_CONTINUE" if run.get("started_from") else "",
-        bundling=BUNDLING.format(recipe_name=recipe["name"], source=dataset_id or "data/knee-kl") if ruled else "",
+        training=_commands(recipe, before, run, source),
+        bundling=bundling,
     )
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
 
@@ -243,8 +247,16 @@ INT8 = (
     "float32, and the rules above were fitted again (`int8.safetensors`) |\n"
 )
 
+TRAINING = """\
+accelerate launch train/run.py --recipe {name}{start} --dataset {source} --output-dir runs/{name}
+"""
+
 BUNDLING = """\
 python train/bundle.py --run runs/{recipe_name} --dataset {source} --output runs/koa-xception --results runs/report
+"""
+
+QUANTISING = """\
+python train/quantise.py --model runs/koa-xception --dataset {source} --results runs/int8 --write
 """
 
 SAME_PROBABILITIES = {
@@ -252,6 +264,17 @@ SAME_PROBABILITIES = {
     True: "The last two give the network's own probabilities, as `Grader.from_pretrained(..., plain=True)` does;\n"
     "what the Grader adds otherwise is listed below.",
 }
+
+
+def _commands(recipe: dict, before: dict | None, run: dict, source: str) -> str:
+    """The commands that train it: first the run that it continues, where that one is known."""
+    lines, start = [], ""
+    if before:
+        lines.append(TRAINING.format(name=before["name"], start="", source=source))
+        start = f" --start-from runs/{before['name']}"
+    elif run.get("started_from"):
+        start = " --start-from MODEL_TO_CONTINUE"
+    return "".join([*lines, TRAINING.format(name=recipe["name"], start=start, source=source)])
 
 
 def _read_out(rules: Rules) -> str:
@@ -266,7 +289,8 @@ def _training(run: dict) -> str:
     told = f"Trained on {machine['device']}"
     if "seconds" in run:
         minutes = run["seconds"]["this_process"] / 60
-        told += f" ({machine['processor']}), {machine['processes']} process(es), precision {machine['precision']}, "
+        precision = {"no": "fp32"}.get(machine["precision"], machine["precision"])  # as Accelerate calls it
+        told += f" ({machine['processor']}), {machine['processes']} process(es), precision {precision}, "
         told += f"in {minutes:.0f} minutes"
     # Not by its folder's name, which is nobody's business.
     return f"It continues a run of which these are the weights: {start['revision']}. {told}" if start else told

@@ -11,6 +11,8 @@ from koa_hf.errors import KoaError
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INT8_FILE = "int8.safetensors"
+RECIPE_BEFORE_FILE = "recipe_before.yaml"
+"""The recipe of the run that this one continued."""
 """What `koa_hf.int8` needs beside the weights; optional."""
 
 BUNDLED_MODEL = "models/koa-xception"

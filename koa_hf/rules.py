@@ -2,7 +2,8 @@
 
 `train/calibrate.py` fits and writes them, the Grader and `train/evaluate.py` follow them. Without the file a network
 is taken at its word: most probable grade, softmax probabilities, no sets and no opinion on familiarity, which is also
-what timm and transformers make of the same folder.
+what timm and transformers make of the same folder. How negatives and upside-down X-rays are told is the same for every
+model, and comes with the package (`koa_hf.polarity`, `koa_hf.orientation`); the file says whether they are righted.
 """
 
 import dataclasses

@@ -152,6 +152,9 @@ def test_an_imagenet_recipe_names_the_model_that_it_starts_from(circle, tmp_path
     (folder / "recipe.yaml").write_text(recipe.replace("weights: random", "weights: imagenet"))
     assert model_card.render(folder).data.base_model == "timm/legacy_xception.tf_in1k"
     assert model_card.render(circle.run).data.base_model is None
+    (folder / "recipe_before.yaml").write_text((folder / "recipe.yaml").read_text())  # it continues one that does
+    (folder / "recipe.yaml").write_text(recipe.replace("weights: random", "weights: model"))
+    assert model_card.render(folder).data.base_model == "timm/legacy_xception.tf_in1k"
 
 
 # --- loading, with stock libraries only

@@ -148,6 +148,9 @@ def test_so_does_one_that_continues_another_with_all_that_a_recipe_can_ask_for(f
     done = run(dataset_folder, tmp_path / "undisturbed", *everything)
     assert "trunk cache off" in done.stdout  # what it would hold changes with every epoch
     assert json.loads((tmp_path / "undisturbed" / "run.json").read_text())["started_from"]["model"] == str(finished)
+    assert (tmp_path / "undisturbed" / "recipe_before.yaml").read_text() == (finished / "recipe.yaml").read_text()
+    card = (tmp_path / "undisturbed" / "README.md").read_text()
+    assert card.index("run.py --recipe phantom --dataset") < card.index("--start-from runs/phantom")
     kill_and_resume(
         dataset_folder, tmp_path / "killed", everything, signal.SIGKILL, "stage-01-epoch-0001-batch-0000001"
     )

@@ -28,6 +28,7 @@ from koa_hf import Grader, dataset, dataset_hub, model_card, xception
 from koa_hf.calibration import probabilities_of
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
+from koa_hf.model_folder import RECIPE_BEFORE_FILE
 from train import recipe
 from train.calibrate import add_options, calibrate, write_calibration
 from train.data import KneeImages, choose_split
@@ -96,6 +97,8 @@ def main(argv: list[str] | None = None) -> None:
         for name in RECORD:
             shutil.copyfile(args.run / name, folder / name)
         write_text(folder / "recipe.yaml", plan.to_yaml())
+        if (args.run / RECIPE_BEFORE_FILE).is_file():
+            shutil.copyfile(args.run / RECIPE_BEFORE_FILE, folder / RECIPE_BEFORE_FILE)
         stored = Grader.from_pretrained(folder, **how, plain=True)
 
         difference = compare(trained, stored, KneeImages(validation, stored.preprocessing))

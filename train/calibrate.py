@@ -35,7 +35,7 @@ from koa_hf.radiograph import Radiograph
 from koa_hf.rules import GradeSets, Righted, Rules
 from train import familiar, plots, recipe
 from train.data import KneeImages, choose_split
-from train.fitting import FIGURES, FOLDS, Fitted, calibration_error_by_chance, cross_fit
+from train.fitting import FIGURES, FOLDS, Fitted, calibration_errors_by_chance, cross_fit
 from train.measuring import Measured, measure
 
 TRAINING_KNEES = 2000
@@ -170,7 +170,7 @@ def fit(
             "temperature": final.temperature,
             "error_before": expected_calibration_error(raw, grades),
             "error_held_out": held_out["expected_calibration_error"],
-            "error_by_chance": calibration_error_by_chance(chosen["probabilities"]),
+            "error_by_chance": float(calibration_errors_by_chance(chosen["probabilities"]).mean()),
             "cross_entropy_before": grade_metrics(raw, grades)["cross_entropy"],
             "cross_entropy_held_out": chosen["figures"]["cross_entropy"],
             "bins_before": plots.reliability_bins(raw, grades),
@@ -286,6 +286,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     data = dataset.load(args.dataset, revision=args.revision)
     rules, report = calibrate(grader, how, data, args.dataset, args.training_knees, args.images_per_kind)
+    # Fitted by another command (train/resolution.py), to logits, which nothing here changes.
+    rules = rules.model_copy(update={"small_knees": Rules.load(args.model).small_knees})
     out = args.output_dir or args.model
     write_calibration(rules, report, args.model, out)
     print(f"rules written to {args.model}, report to {out}")

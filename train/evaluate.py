@@ -9,6 +9,7 @@ predictions.csv and confusion_matrix.png into --output-dir.
 
 import argparse
 import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,10 @@ from train.predict import predict
 from train.predictions import Predictions
 
 BY_READ_OUT = ("accuracy", "balanced_accuracy", "quadratic_weighted_kappa", "mean_absolute_error", "macro_f1")
-RULES_SHOWN = {"flip_average", "right_negatives", "right_upside_down", "temperature", "power", "thresholds", "sets"}
+RULES_SHOWN = {
+    *("flip_average", "right_negatives", "right_upside_down", "temperature", "power", "thresholds"),
+    *("sets", "small_knees"),
+}
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def on_sealed_test_split(args: argparse.Namespace) -> str:
+    """The command that measures the same model in the same way there; the data set is the reader's to name."""
+    command = ["accelerate", "launch", "train/evaluate.py", "--split", "test", "--dataset", "BUILT_DATASET_WITH_TEST"]
+    command += ["--model", args.model]
+    if args.model_revision:
+        command += ["--model-revision", args.model_revision]
+    if args.plain:
+        command.append("--plain")
+    if (args.precision, args.engine) != ("fp32", "torch"):
+        command += ["--precision", args.precision, "--engine", args.engine]
+    return shlex.join(command)
+
+
 @exit_2_on_bad_input
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
@@ -225,8 +242,7 @@ def main(argv: list[str] | None = None) -> None:
         write_evaluation(evaluation, out, args.model, args.dataset, grader.revision, dataset_hub.commit_of(data))
         print(f"written to {out}")
         if args.split != "test":
-            sealed = "accelerate launch train/evaluate.py --split test --dataset RELEASE_WITH_TEST --model"
-            print(f"on a sealed test split: {sealed} {args.model}")
+            print(f"on a sealed test split: {on_sealed_test_split(args)}")
     accelerator.end_training()
 
 

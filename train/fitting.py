@@ -103,12 +103,12 @@ def cross_fit(logits: np.ndarray, grades: np.ndarray, patients: np.ndarray, read
     }
 
 
-def calibration_error_by_chance(probabilities: np.ndarray, repeats: int = 1000) -> float:
-    """Mean calibration error of as many knees whose grades really are drawn from these probabilities."""
+def calibration_errors_by_chance(probabilities: np.ndarray, repeats: int = 1000) -> np.ndarray:
+    """Calibration errors, float (repeats,), of as many knees whose grades really are drawn from these probabilities."""
     random = np.random.default_rng(0)
     cumulative = probabilities.cumsum(1)
     errors = []
     for _ in range(repeats):
         drawn = (random.random((len(probabilities), 1)) > cumulative[:, :-1]).sum(1)
         errors.append(expected_calibration_error(probabilities, drawn))
-    return float(np.mean(errors))
+    return np.array(errors)

@@ -80,6 +80,22 @@ class Stage(Section):
             raise ValueError(f"image_sizes has {len(self.image_sizes)} entries for {self.epochs} epochs")
         return self
 
+    @model_validator(mode="after")
+    def _loss_has_a_use_for_its_keys(self):
+        for key, loss in _OF_LOSS.items():
+            if self.loss != loss and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} belongs to the loss {loss}, and this stage's is {self.loss}")
+        return self
+
+
+# Keys of a stage that one loss alone has a use for.
+_OF_LOSS = {
+    "label_smoothing": "cross_entropy",
+    "focal_alpha": "focal",
+    "focal_gamma": "focal",
+    "ordinal_width": "soft_ordinal",
+}
+
 
 class Grading(Section):
     """How grades are made from the finished network's output; `train/calibrate.py` fits what there is to fit."""

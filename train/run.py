@@ -35,12 +35,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from koa_hf import Grader, dataset, dataset_hub, hub, losses, model_card, xception
+from koa_hf import Grader, dataset, dataset_hub, hub, losses, model_card, model_folder, xception
 from koa_hf.engine_names import PRECISIONS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import HIGHER_IS_BETTER, grade_metrics
+from koa_hf.model_folder import RECIPE_BEFORE_FILE
 from koa_hf.preprocess import Preprocessing, normalise
 from train import plots, recipe, record
 from train.augment import augment
@@ -117,6 +118,8 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     if accelerator.is_main_process:  # from here on the folder is this run's; bad input ended before
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "recipe.yaml", plan.to_yaml())
+        if start:
+            keep_recipe_before(args.start_from, out)
     accelerator.init_trackers("tensorboard")
     sizes = {split: len(images[split]) for split in SPLITS}
     commit = dataset_hub.commit_of(data)
@@ -303,6 +306,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             "trunk_cache": round(cache.seconds, 1) if cache else None,
             "epochs": round(sum(sum(row["seconds"].values()) for row in progress.history), 1),
             "this_process": round(time.perf_counter() - began, 1),
+            "this_process_of_processors": round(time.process_time(), 1),  # of all cores, and not while it is stopped
         }
         record.finish(out / "run.json", seconds)
         model_card.write(out)
@@ -320,6 +324,13 @@ def push(out: Path, repo_id: str, public: bool) -> None:
     except KoaError as error:
         command = f"python -m koa_hf.hub push-model {out} {repo_id}" + (" --public" if public else "")
         raise KoaError(f"the run is complete in {out}, but not on the Hub: {error} Later: `{command}`.") from error
+
+
+def keep_recipe_before(start_from: str, out: Path) -> None:
+    """Beside the run's own recipe that of the run which it continues, where that one's folder holds it."""
+    before = model_folder.find(start_from).folder / "recipe.yaml"
+    if before.is_file():
+        write_text(out / RECIPE_BEFORE_FILE, before.read_text())
 
 
 def check_start(plan: Recipe, start_from: str | None) -> None:
