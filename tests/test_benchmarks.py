@@ -4,8 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from benchmarks import ablation, growth, tables
+from benchmarks import ablation, ceiling, growth, other_engines, tables
+from koa_hf import xception
+from koa_hf.engines import Network, TorchEngine
 from koa_hf.errors import KoaError
 from koa_hf.release import Release
 from train import recipe
@@ -33,6 +36,30 @@ def test_growth_in_proportion_behind_a_start_is_called_a_straight_line():
     assert step["peak_times_the_baseline"] == 1
     assert step["megabytes_more_in_100000"] == 0
     assert [row["times_proportion"] for row in step["rows"]] == [1, 0.5, 0.38]
+
+
+def test_operations_are_those_of_the_network():
+    network = xception.build(pretrained=False)
+    forward = ceiling.operations(network, 299)
+    assert forward == pytest.approx(2 * 8.4e9, rel=0.01)  # timm's results table: 8.4 billion multiplications
+    # Two gradients for each product, but none of the image.
+    assert ceiling.operations(network, 299, backward=True) == pytest.approx(3 * forward, rel=0.01)
+
+
+def test_a_missed_goal_is_said_with_by_how_much_and_why():
+    assert tables._goal("Time", 25, 20, " s", "Why.") == "Time: goal 25 s, measured 20 s, so reached."
+    assert tables._goal("Time", 25, 30, " s", "Why.") == "Time: goal 25 s, measured 30 s: missed by 20%. Why."
+    assert tables._goal("Rate", 20, 15, "", "Why.", more=True) == "Rate: goal 20, measured 15: missed by 25%. Why."
+
+
+def test_onnx_runtime_computes_what_torch_does():
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="it comes with requirements-bench.txt")
+    network = Network(xception.build(pretrained=False).eval(), "block2", 71)
+    engine = TorchEngine(network, "fp32")
+    images = torch.rand(3, 3, 71, 71, generator=torch.Generator().manual_seed(0))
+    for ours, theirs in zip(other_engines.OnnxRuntime(engine, 71)(images), engine(images), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
 def test_tables_say_what_was_not_measured_yet_and_which_result_is_of_no_use(tmp_path):

@@ -36,6 +36,7 @@ def test_a_written_recipe_reads_back_equal(tmp_path):
         ("stages.0.train=heart", ["stages.0.train", "'heart'", "'last_20'"]),
         ("stages.0.epoch=3", ["'stages.0.epoch'", "epochs"]),
         ("image_size=20", ["image_size", "20", "71"]),
+        ("stages.1.label_smoothing=0.1", ["label_smoothing", "cross_entropy", "focal"]),
         ("best_metric=f1", ["best_metric", "'f1'", "'quadratic_weighted_kappa'"]),
         ("augmentation.mirror=true", ["'augmentation.mirror'", "flip"]),
         ("stages.0.distillation=0.5", ["weights", "model"]),
