@@ -160,8 +160,7 @@ def trunk_cache(result: dict) -> str:
             8,
             cached["times_the_plain_loop"],
             "",
-            f"At its ceiling it would be {plain / cached['minutes_at_the_ceiling']:.1f} times; the plain loop is the faster "
-            "the longer it runs, so two steps in a row are measured.",
+            f"At its ceiling it would be {plain / cached['minutes_at_the_ceiling']:.1f} times.",
             more=True,
         )
     )
