@@ -98,7 +98,7 @@ def plot(seconds: dict[str, float], found: dict, path: Path) -> None:
     most = dict(sorted(most.items(), key=lambda item: item[1])[-8:])
     for axes, values, title in (
         (times, dict(reversed(seconds.items())), "seconds"),
-        (packages, most, "of these, what importing each package itself takes"),
+        (packages, most, "seconds of imports, by package"),
     ):
         bars = axes.barh([name.replace("_", " ") for name in values], list(values.values()), color="#0d9488")
         axes.bar_label(bars, padding=3, fmt="%.2f")

@@ -159,7 +159,7 @@ def plot(result: dict, path: Path) -> None:
             label = None
     axes.set(xlabel="ms, from a file to its grade with heat map")
     axes.margins(x=0.1)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower right")
     with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
 

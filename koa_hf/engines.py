@@ -5,6 +5,7 @@ An engine is a function: images float32 (batch, 3, size, size), values -1 to 1 -
 over the image, or None. The head, the rules and everything after them stay in torch.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -23,11 +24,10 @@ from koa_hf.engine_names import ENGINES
 from koa_hf.errors import KoaError
 from koa_hf.int8 import Int8
 from koa_hf.model_folder import INT8_FILE
-from koa_hf.precision import DTYPES, has_bf16
+from koa_hf.precision import DTYPES
 
 SMALLEST = 71  # pixels, the least that Xception's pooling takes
-TOLERANCES = {"f32": 1e-3, "bf16": 0.05}
-INT8_TOLERANCE = 0.05
+TOLERANCE, BF16_TOLERANCE, INT8_TOLERANCE = 1e-3, 0.05, 0.05
 """How far what OpenVINO computes may be from what torch does in float32, as a share of the largest value."""
 
 LARGEST_BATCH = 8  # images; larger ones take more memory, and no less time an image
@@ -127,6 +127,8 @@ class OpenVinoEngine:
         self._lock = threading.Lock()  # one computation at a time: each takes all cores
         try:
             file = _converted(network, network.int8 if precision == "int8" else None)
+            if precision == "bf16":
+                _check_in_bf16(network, file)
             options = {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
             self._compiled = openvino.Core().compile_model(file, "CPU", options)
         except (OSError, RuntimeError) as error:
@@ -192,13 +194,20 @@ def _converted(network: Network, numbers: Int8 | None) -> Path:
         made = Path(temporary, "made")
         made.mkdir()
         openvino.save_model(convert(traced, network.image_size), made / file.name, compress_to_fp16=False)
-        hints = {"f32": INT8_TOLERANCE} if numbers else TOLERANCES
-        for hint, tolerance in hints.items():
-            if hint != "bf16" or has_bf16():
-                _compare(traced, made / file.name, network.image_size, hint, tolerance)
+        _compare(traced, made / file.name, network.image_size, "f32", INT8_TOLERANCE if numbers else TOLERANCE)
         if not file.is_file():
             made.rename(folder)
     return file
+
+
+def _check_in_bf16(network: Network, file: Path) -> None:
+    """Compare what OpenVINO computes in bfloat16 with torch in float32, once for each converted network."""
+    checked = file.with_name("bf16-is-close")
+    if not checked.exists():
+        folded = _Features(xception.folded(network.model).float().cpu(), network.layer)
+        _compare(folded, file, network.image_size, "bf16", BF16_TOLERANCE)
+        with contextlib.suppress(OSError):  # a cache that can only be read; then it is compared at every start
+            checked.touch()
 
 
 def convert(network: nn.Module, image_size: int):

@@ -161,6 +161,8 @@ def test_evaluation_needs_only_a_model_folder_and_a_data_set(finished, dataset_f
     options = ("--model", finished, "--cpu", "--batch-size", 12, "--split")
     one = run(dataset_folder, tmp_path / "one", *options, "validation", script="train/evaluate.py")
     assert "quadratic weighted kappa" in one.stdout
+    said = f"train/evaluate.py --split test --dataset BUILT_DATASET_WITH_TEST --model {finished}"
+    assert said in one.stdout.replace("\n", "")
     figures = json.loads((tmp_path / "one" / "metrics.json").read_text())["figures"]
     in_training = json.loads((finished / "metrics.json").read_text())["figures"]
     for counted in ("confusion_matrix", "recall_by_grade"):
