@@ -203,7 +203,7 @@ def load(result: dict) -> str:
             20,
             max(row["grades_a_second"] for row in result["rows"]),
             "",
-            "The ceiling is little else, and server and clients share the cores with the network.",
+            f"The ceiling itself is {result['ceiling_grades_a_second']:g}, and server and clients share the cores with it.",
             more=True,
         )
         + " "
