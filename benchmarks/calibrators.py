@@ -88,7 +88,9 @@ def main(argv: list[str] | None = None) -> None:
             }
         )
     what = "calibrators on held-out patients of validation"
-    record(args.folder / "calibrators.json", {"what": what, "read_out": args.read_out, "knees": len(grades), "rows": rows})
+    record(
+        args.folder / "calibrators.json", {"what": what, "read_out": args.read_out, "knees": len(grades), "rows": rows}
+    )
     show(what, [{key: value for key, value in row.items() if key != "cross_entropy_more_95"} for row in rows])
 
 

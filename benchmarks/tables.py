@@ -203,7 +203,8 @@ def load(result: dict) -> str:
             20,
             max(row["grades_a_second"] for row in result["rows"]),
             "",
-            f"The ceiling itself is {result['ceiling_grades_a_second']:g}, and server and clients share the cores with it.",
+            f"The ceiling itself is {result['ceiling_grades_a_second']:g}, and server and clients share the cores "
+            f"with it.",
             more=True,
         )
         + " "
