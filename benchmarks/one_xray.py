@@ -184,6 +184,8 @@ def main() -> None:
     single = milliseconds({name: lambda way=way: way(file) for name, way in every.single.items()}, args.rounds)
     files, rounds = [file] * BATCH, max(2, args.rounds // 10)
     batched = milliseconds({name: lambda way=way: way(files) for name, way in every.batched.items()}, rounds)
+    reference = graders["torch fp32"]
+    peaks = {name: peak(reference.device, name) for name in ("fp32", "bf16")}  # in the same minutes
     held = {name: megabytes(args.model, name, file) for name in every.single if not name.endswith(ONE_PASS)}
 
     gradings: dict[str, list[Grading]] = {name: [] for name in graders}
@@ -194,10 +196,8 @@ def main() -> None:
                 for _ in images[i : i + BATCH]:
                     advance()
 
-    reference = graders["torch fp32"]
     passes = {name: 2 if grader.rules.flip_average else 1 for name, grader in graders.items()}
     needed = operations(reference.model, reference.preprocessing.image_size)
-    peaks = {name: peak(reference.device, name) for name in ("fp32", "bf16")}
     ceiling = {name: 1000 * needed / value for name, value in peaks.items()}
     result = {
         "what": "file to grade with heat map, ms an X-ray; medians",
