@@ -127,10 +127,10 @@ class OpenVinoEngine:
         self._lock = threading.Lock()  # one computation at a time: each takes all cores
         try:
             file = _converted(network, network.int8 if precision == "int8" else None)
-            if precision == "bf16":
-                _check_in_bf16(network, file)
             options = {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
             self._compiled = openvino.Core().compile_model(file, "CPU", options)
+            if precision == "bf16":
+                _check_in_bf16(network, self._compiled, file.with_name("bf16-is-close"))
         except (OSError, RuntimeError) as error:
             raise KoaError(
                 f"OpenVINO can't take this network ({str(error).splitlines()[0]}); choose the engine torch."
@@ -194,18 +194,22 @@ def _converted(network: Network, numbers: Int8 | None) -> Path:
         made = Path(temporary, "made")
         made.mkdir()
         openvino.save_model(convert(traced, network.image_size), made / file.name, compress_to_fp16=False)
-        _compare(traced, made / file.name, network.image_size, "f32", INT8_TOLERANCE if numbers else TOLERANCE)
+        _compare(
+            traced,
+            openvino.Core().compile_model(made / file.name, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}),
+            network.image_size,
+            INT8_TOLERANCE if numbers else TOLERANCE,
+        )
         if not file.is_file():
             made.rename(folder)
     return file
 
 
-def _check_in_bf16(network: Network, file: Path) -> None:
-    """Compare what OpenVINO computes in bfloat16 with torch in float32, once for each converted network."""
-    checked = file.with_name("bf16-is-close")
+def _check_in_bf16(network: Network, compiled, checked: Path) -> None:
+    """Compare what OpenVINO computes in bfloat16 with torch in float32, once: `checked` is there from then on."""
     if not checked.exists():
         folded = _Features(xception.folded(network.model).float().cpu(), network.layer)
-        _compare(folded, file, network.image_size, "bf16", BF16_TOLERANCE)
+        _compare(folded, compiled, network.image_size, BF16_TOLERANCE)
         with contextlib.suppress(OSError):  # a cache that can only be read; then it is compared at every start
             checked.touch()
 
@@ -230,16 +234,14 @@ def convert(network: nn.Module, image_size: int):
     return converted
 
 
-def _compare(network: nn.Module, file: Path, image_size: int, hint: str, tolerance: float) -> None:
+def _compare(network: nn.Module, compiled, image_size: int, tolerance: float) -> None:
     """Raise a RuntimeError where OpenVINO differs from torch by more than that share of the largest value."""
-    import openvino
-
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, image_size, image_size, generator=generator) * 2 - 1
     with torch.no_grad():
         expected = network(images)
     expected = expected if isinstance(expected, tuple) else (expected,)
-    found = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": hint})([images.numpy()])
+    found = compiled([images.numpy()])
     for ours, theirs in zip(found.values(), expected, strict=True):
         if not np.allclose(ours, theirs.numpy(), rtol=tolerance, atol=tolerance * float(theirs.abs().max())):
             raise RuntimeError("its result differs from torch's")

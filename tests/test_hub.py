@@ -323,7 +323,8 @@ def test_the_demo_starts_from_an_id_and_later_without_a_network(circle, knee_png
             page.goto(demo.url)
             expect(page.get_by_role("heading", name="No X-ray yet")).to_be_visible(timeout=20_000)
             page.set_input_files("#koa-upload input[type=file]", knee_png)
-            expect(page.locator("h2.grade")).to_have_text(re.compile(rf"KL {grading.grade}\s+·\s+{grading.name}"))
+            said = re.compile(rf"KL {grading.grade}\s+·\s+{grading.name}")
+            expect(page.locator("h2.grade")).to_have_text(said, timeout=30_000)  # a new model is converted first
             commit = circle.commit("model", MODEL).id
             expect(page.get_by_text(f"version {commit[:12]}").first).to_be_visible()
             assert ("100%" in demo.written()) == (offline == "0")  # the progress bar of the download
