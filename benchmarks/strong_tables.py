@@ -15,6 +15,7 @@ from koa_hf.calibration import READ_OUTS as BY_POWER
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import table_rows
+from koa_hf.model_card import precision_of
 from train import recipe as recipes
 
 RESULTS = ROOT / "results"
@@ -76,11 +77,6 @@ def changes(recipe: dict, from_recipe: dict) -> str:
         if value != before[key]
     ]
     return "; ".join(different) or "as in the recipe"
-
-
-def precision_of(machine: dict) -> str:
-    """In this project's words: Accelerate calls float32 `no`, that is, not mixed."""
-    return "fp32" if machine["precision"] == "no" else machine["precision"]
 
 
 def runs() -> str:

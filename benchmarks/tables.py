@@ -111,8 +111,8 @@ def fine_tune(result: dict) -> str:
         ]
     ) + (
         f"\n\nForward, backward and AdamW step. Where the time goes at {shares['size']} px: {operations}. Images a "
-        f"second "
-        f"({processes['what']}): {rates}; so two processes keep {processes['efficiency_of_two_processes']:.0%} of "
+        f"second ({processes['what']}): {rates}; so two processes keep "
+        f"{processes['efficiency_of_two_processes']:.0%} of "
         f"twice one's. On paper, what eight GPUs keep of eight times one's when {paper['gradient_megabytes']:g} MB of "
         f"gradients are averaged after every step, at the links' nominal rates: {kept}. Augmentation takes "
         f"{result['augmenting']['milliseconds_an_image']:g} ms an image at {result['augmenting']['size']} px."
@@ -204,7 +204,7 @@ def load(result: dict) -> str:
             max(row["grades_a_second"] for row in result["rows"]),
             "",
             f"The ceiling itself is {result['ceiling_grades_a_second']:g}, and server and clients share the cores "
-            f"with it.",
+            "with it.",
             more=True,
         )
         + " "
@@ -244,9 +244,8 @@ def growth(result: dict) -> str:
     return table(rows) + (
         "\n\nThe baseline of each step is its first row. What an image more takes at the end, in what it takes at the "
         f"beginning (1: a straight line): {straight}. Memory without the files that are mapped into it. Build and "
-        f"verify "
-        "begin with the whole release; the network's steps with a part, since a cache of sixteen times the release "
-        "would need 111 GB of disk."
+        "verify begin with the whole release; the network's steps with a part, since a cache of sixteen times the "
+        "release would need 111 GB of disk."
     )
 
 

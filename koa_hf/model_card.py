@@ -283,14 +283,18 @@ def _read_out(rules: Rules) -> str:
     return "the " + READ_OUTS.get(rules.power, f"grade with the least expected distance to the power {rules.power:g}")
 
 
+def precision_of(machine: dict) -> str:
+    """A run's, in this project's words: Accelerate calls float32 `no`, that is, not mixed."""
+    return "fp32" if machine["precision"] == "no" else machine["precision"]
+
+
 def _training(run: dict) -> str:
     """Where and how long, and what a run continued that began with another one's model."""
     machine, start = run["machine"], run.get("started_from")
     told = f"Trained on {machine['device']}"
     if "seconds" in run:
         minutes = run["seconds"]["this_process"] / 60
-        precision = {"no": "fp32"}.get(machine["precision"], machine["precision"])  # as Accelerate calls it
-        told += f" ({machine['processor']}), {machine['processes']} process(es), precision {precision}, "
+        told += f" ({machine['processor']}), {machine['processes']} process(es), precision {precision_of(machine)}, "
         told += f"in {minutes:.0f} minutes"
     # Not by its folder's name, which is nobody's business.
     return f"It continues a run of which these are the weights: {start['revision']}. {told}" if start else told

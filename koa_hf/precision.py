@@ -28,7 +28,7 @@ def choose_precision(wanted: str = "auto", device: str | torch.device = "cpu") -
     if wanted != "auto":
         return wanted
     if on_cpu:
-        return "bf16" if has_bf16() and bf16_speedup() > WORTH_ROUNDING else "fp32"
+        return "bf16" if _has_bf16() and bf16_speedup() > WORTH_ROUNDING else "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
@@ -38,7 +38,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
-def has_bf16() -> bool:
+def _has_bf16() -> bool:
     """Whether this CPU has instructions for bfloat16; that doesn't say that they pay."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 

@@ -14,13 +14,13 @@ from train.run import precision_wanted
 
 @pytest.mark.parametrize(("speedup", "chosen"), [(0.5, "fp32"), (1.1, "fp32"), (2.2, "bf16")])
 def test_bfloat16_is_chosen_where_it_is_clearly_faster(monkeypatch, speedup, chosen):
-    monkeypatch.setattr(precision, "has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "_has_bf16", lambda: True)
     monkeypatch.setattr(precision, "bf16_speedup", lambda: speedup)
     assert choose_precision("auto", torch.device("cpu")) == chosen
 
 
 def test_it_is_not_even_measured_where_the_cpu_lacks_it(monkeypatch):
-    monkeypatch.setattr(precision, "has_bf16", lambda: False)
+    monkeypatch.setattr(precision, "_has_bf16", lambda: False)
     monkeypatch.setattr(precision, "bf16_speedup", lambda: pytest.fail("measured"))
     assert choose_precision("auto", "cpu") == "fp32"
 

@@ -14,7 +14,7 @@ from koa_hf.preprocess import Preprocessing
 from koa_hf.radiograph import Radiograph
 from koa_hf.rules import Rules
 
-MOST_KEPT = 0.25
+MOST_KEPT = 0.25  # of the free memory
 
 
 class KneeImages(torch.utils.data.Dataset):
@@ -40,10 +40,12 @@ class KneeImages(torch.utils.data.Dataset):
         return len(self.split)
 
     def __getitem__(self, row: int) -> dict:
-        kept = self._kept.get(row) if self._kept is not None else None
-        xray, grade = kept or self._decoded(row)
-        if self._kept is not None:
-            self._kept[row] = xray, grade
+        if self._kept is None:
+            xray, grade = self._decoded(row)
+        else:
+            if row not in self._kept:
+                self._kept[row] = self._decoded(row)
+            xray, grade = self._kept[row]
         return {
             "pixels": torch.from_numpy(self.preprocessing.to_uint8(xray)),
             "label": grade,

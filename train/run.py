@@ -104,7 +104,8 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         model = xception.build(args.pretrained_weights, pretrained=needs_imagenet, drop_rate=plan.drop_rate)
         start = None
         if plan.weights == "model":
-            start = Grader.from_pretrained(args.start_from, device=accelerator.device, plain=True, engine="torch")
+            found = model_folder.find(args.start_from)
+            start = Grader.load(found, device=accelerator.device, plain=True, engine="torch")
             model.load_state_dict(start.model.state_dict())
     if plan.weights == "random" and checkpoint is None:
         some = torch.stack([images["train"][row]["pixels"] for row in range(min(64, len(images["train"])))])
@@ -119,7 +120,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / "recipe.yaml", plan.to_yaml())
         if start:
-            keep_recipe_before(args.start_from, out)
+            keep_recipe_before(found.folder, out)
     accelerator.init_trackers("tensorboard")
     sizes = {split: len(images[split]) for split in SPLITS}
     commit = dataset_hub.commit_of(data)
@@ -326,9 +327,9 @@ def push(out: Path, repo_id: str, public: bool) -> None:
         raise KoaError(f"the run is complete in {out}, but not on the Hub: {error} Later: `{command}`.") from error
 
 
-def keep_recipe_before(start_from: str, out: Path) -> None:
+def keep_recipe_before(start: Path, out: Path) -> None:
     """Beside the run's own recipe that of the run which it continues, where that one's folder holds it."""
-    before = model_folder.find(start_from).folder / "recipe.yaml"
+    before = start / "recipe.yaml"
     if before.is_file():
         write_text(out / RECIPE_BEFORE_FILE, before.read_text())
 
