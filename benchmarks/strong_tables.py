@@ -173,7 +173,11 @@ def render() -> str:
     righted = ", ".join(f"{share:.0%} of {kind}s" for kind, share in familiarity["righted"].items())
     best = max(familiarity["tried"], key=lambda row: row["mean_auroc"])
     deletion = audit["deletion"]
-    low, high = deletion["difference_95_by_patient"]
+    lost = deletion["mean_loss"]
+    hottest, *controls = [[name.removeprefix("without "), f"{loss:.3f}"] for name, loss in lost.items()]
+    for row, more in zip(controls, deletion["hottest_costs_more_than"].values(), strict=True):
+        low, high = more["difference_95_by_patient"]
+        row += [f"{more['difference']:.3f} ({low:.3f} to {high:.3f})", f"{more['share_of_knees']:.0%}"]
     parts = [
         "**On the 826 validation knees**, by the model's own rules (intervals by bootstrap over patients):",
         table(["figure", "value", "95 % interval"], [list(row) for row in figures]),
@@ -217,10 +221,13 @@ def render() -> str:
         "**float16.** The shipped weights change the most probable grade of "
         f"{half['grades_changed']} of {half['knees']} knees ({half['of_these_ties']} of them ties under "
         f"{half['tie_below']}); largest change of a probability {half['largest_probability_change']:.4f}.",
-        f"**Heat maps.** Blurring away the hottest tenth costs the grade {deletion['mean_loss']['without the hottest tenth']:.3f} "  # noqa: E501
-        f"of its probability, a random tenth {deletion['mean_loss']['without a random tenth']:.3f}: a difference of "
-        f"{deletion['difference']:.3f} ({low:.3f} to {high:.3f}); the hottest costs more in "
-        f"{deletion['hottest_costs_more_in']:.0%} of {deletion['knees']} knees.",
+        f"**Heat maps.** What blurring a tenth of the X-ray away costs the grade of its probability, in "
+        f"{deletion['knees']} knees. Another knee's hottest tenth is the test of whether a map says more than where "
+        "knees usually show their grade:",
+        table(
+            ["blurred away", "probability lost", "the hottest costs more by", "in this share of knees"],
+            [[*hottest, "", ""], *controls],
+        ),
     ]
     return "\n\n".join(parts)
 

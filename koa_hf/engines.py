@@ -15,7 +15,6 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -27,7 +26,7 @@ from koa_hf.model_folder import INT8_FILE
 from koa_hf.precision import DTYPES
 
 SMALLEST = 71  # pixels, the least that Xception's pooling takes
-TOLERANCE, BF16_TOLERANCE, INT8_TOLERANCE = 1e-3, 0.05, 0.05
+TOLERANCES = {"fp32": 1e-3, "bf16": 0.05, "int8": 0.05}
 """How far what OpenVINO computes may be from what torch does in float32, as a share of the largest value."""
 
 LARGEST_BATCH = 8  # images; larger ones take more memory, and no less time an image
@@ -121,14 +120,11 @@ class OpenVinoEngine:
             raise KoaError("this model has no network in int8; choose another precision.")
         if importlib.util.find_spec("openvino") is None:
             raise KoaError("OpenVINO isn't installed here; run `pip install openvino`, or choose the engine torch.")
-        import openvino
-
         self._measures = network.layer is not None
         self._lock = threading.Lock()  # one computation at a time: each takes all cores
         try:
             file = _converted(network, network.int8 if precision == "int8" else None)
-            options = {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
-            self._compiled = openvino.Core().compile_model(file, "CPU", options)
+            self._compiled = compiled(file, precision, PERFORMANCE_HINT="LATENCY")
             if precision == "bf16":
                 _check_in_bf16(network, self._compiled, file.with_name("bf16-is-close"))
         except (OSError, RuntimeError) as error:
@@ -138,13 +134,9 @@ class OpenVinoEngine:
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         with self._lock:
-            parts = [self._compute(part) for part in images.split(batch_sizes(len(images)))]
+            parts = [compute(self._compiled, part) for part in images.split(batch_sizes(len(images)))]
         found = [torch.cat(values) for values in zip(*parts, strict=True)]
         return found[0], found[1] if self._measures else None
-
-    def _compute(self, images: torch.Tensor) -> list[torch.Tensor]:
-        outputs = self._compiled([images.contiguous().numpy()], share_inputs=True)
-        return [torch.from_numpy(value.copy()) for value in outputs.values()]
 
 
 def batch_sizes(images: int) -> list[int]:
@@ -194,22 +186,18 @@ def _converted(network: Network, numbers: Int8 | None) -> Path:
         made = Path(temporary, "made")
         made.mkdir()
         openvino.save_model(convert(traced, network.image_size), made / file.name, compress_to_fp16=False)
-        _compare(
-            traced,
-            openvino.Core().compile_model(made / file.name, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}),
-            network.image_size,
-            INT8_TOLERANCE if numbers else TOLERANCE,
-        )
+        precision = "int8" if numbers else "fp32"
+        compare(traced, compiled(made / file.name, precision), network.image_size, TOLERANCES[precision])
         if not file.is_file():
             made.rename(folder)
     return file
 
 
-def _check_in_bf16(network: Network, compiled, checked: Path) -> None:
+def _check_in_bf16(network: Network, found, checked: Path) -> None:
     """Compare what OpenVINO computes in bfloat16 with torch in float32, once: `checked` is there from then on."""
     if not checked.exists():
         folded = _Features(xception.folded(network.model).float().cpu(), network.layer)
-        _compare(folded, compiled, network.image_size, BF16_TOLERANCE)
+        compare(folded, found, network.image_size, TOLERANCES["bf16"])
         with contextlib.suppress(OSError):  # a cache that can only be read; then it is compared at every start
             checked.touch()
 
@@ -224,7 +212,7 @@ def convert(network: nn.Module, image_size: int):
     example = torch.zeros(1, 3, SMALLEST, SMALLEST)  # nothing in the network depends on the size
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather trace in another way
-        traced = torch.jit.trace(network, example, check_trace=False)  # `_compare` checks it
+        traced = torch.jit.trace(network, example, check_trace=False)  # `compare` checks it
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=example)  # has to outlive the conversion
     converted = frontend.convert(frontend.load(decoder))
@@ -234,14 +222,27 @@ def convert(network: nn.Module, image_size: int):
     return converted
 
 
-def _compare(network: nn.Module, compiled, image_size: int, tolerance: float) -> None:
-    """Raise a RuntimeError where OpenVINO differs from torch by more than that share of the largest value."""
+def compiled(model, precision: str, **options):
+    """A model of OpenVINO's, or the file of one, made ready for the CPU in `fp32`, `bf16` or `int8`."""
+    import openvino
+
+    options["INFERENCE_PRECISION_HINT"] = _OPENVINO_PRECISIONS[precision]
+    return openvino.Core().compile_model(model, "CPU", options)
+
+
+def compute(ready, images: torch.Tensor) -> list[torch.Tensor]:
+    """What a compiled network makes of images float32 (batch, 3, size, size), in memory of its own."""
+    outputs = ready([images.contiguous().numpy()], share_inputs=True)
+    return [torch.from_numpy(value.copy()) for value in outputs.values()]
+
+
+def compare(network: nn.Module, ready, image_size: int, tolerance: float) -> None:
+    """Raise a RuntimeError where a compiled network differs from torch by more than that share of the largest value."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, image_size, image_size, generator=generator) * 2 - 1
     with torch.no_grad():
         expected = network(images)
     expected = expected if isinstance(expected, tuple) else (expected,)
-    found = compiled([images.numpy()])
-    for ours, theirs in zip(found.values(), expected, strict=True):
-        if not np.allclose(ours, theirs.numpy(), rtol=tolerance, atol=tolerance * float(theirs.abs().max())):
+    for ours, theirs in zip(compute(ready, images), expected, strict=True):
+        if not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max())):
             raise RuntimeError("its result differs from torch's")

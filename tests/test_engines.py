@@ -66,13 +66,13 @@ def test_where_it_computes_something_else_torch_does_it(network, monkeypatch, tm
 
 def test_bfloat16_is_compared_too_and_once_and_where_it_is_off_float32_stays(network, monkeypatch, tmp_path):
     monkeypatch.setenv("KOA_CACHE", str(tmp_path))
-    monkeypatch.setattr(engines, "BF16_TOLERANCE", 0.0)
+    monkeypatch.setitem(engines.TOLERANCES, "bf16", 0.0)
     assert build("openvino", network).name == "openvino"
     assert build("auto", network, "bf16").name == "torch"
     monkeypatch.undo()
     monkeypatch.setenv("KOA_CACHE", str(tmp_path))
     assert build("auto", network, "bf16").name == "openvino"
-    monkeypatch.setattr(engines, "_compare", lambda *_: pytest.fail("compared again"))
+    monkeypatch.setattr(engines, "compare", lambda *_: pytest.fail("compared again"))
     assert build("auto", network, "bf16").name == "openvino"
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from koa_hf import Grader, checksums, dataset, phantom
 from koa_hf.grades import GRADE_NAMES
 from train import recipe
+from train.audit import CONTROLS
 
 ROOT = Path(__file__).resolve().parents[1]
 # Small enough for seconds: random weights, the least image size, 40 training images in batches of 12, so that the
@@ -203,6 +204,7 @@ def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, t
     command("train/audit.py", "--model", bundle, "--dataset", dataset_folder, "--results", results)
     audit = json.loads((results / "audit.json").read_text())
     assert audit["deletion"]["knees"] == 16
+    assert audit["deletion"]["hottest_costs_more_than"].keys() == set(CONTROLS)
     assert audit["worst_mistakes"][0]["file_name"].endswith(".png")
     again = command("train/bundle.py", "--run", finished, "--dataset", dataset_folder, "--output", bundle,
                     "--results", results, check=False)  # fmt: skip

@@ -23,7 +23,7 @@ def images() -> torch.Tensor:
 
 
 def test_openvino_computes_what_torch_computes(network, images):
-    ours, theirs = Trunk(network, CUTS), OpenVinoTrunk(Trunk(network, CUTS), "no", SIZE)
+    ours, theirs = Trunk(network, CUTS), OpenVinoTrunk(Trunk(network, CUTS), "fp32", SIZE)
     assert ours.cuts == theirs.cuts == ["block11", "fc"]
     with torch.no_grad():
         for one, other in zip(ours(images), theirs(images), strict=True):

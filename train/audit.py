@@ -3,9 +3,10 @@
     python train/audit.py --model models/koa-xception --dataset data/knee-kl --results results/strong
 
 Deletion test (Samek et al. 2017, https://arxiv.org/abs/1509.06321): the tenth of the X-ray that the heat map calls
-hottest is blurred away, and, for comparison, a tenth of the same cells taken at random. If the map is true, the first
-costs the grade more of its probability. Reads predictions.csv, which `train/evaluate.py` left in --results, and writes
-audit.json, recall.png and deletion.png beside it.
+hottest is blurred away, and, for comparison, a tenth of the same cells taken at random, and the tenth that is hottest
+in another knee's map: all knees lie alike, so that a map of nothing but the usual place would pass the first
+comparison. If the map is true, its own tenth costs the grade more of its probability than either. Reads
+predictions.csv, which `train/evaluate.py` left in --results, and writes audit.json, recall.png and deletion.png there.
 """
 
 import argparse
@@ -41,6 +42,9 @@ DELETED = 0.1
 BLURRED_TO = 4  # pixels a side, and up again: no joint space is left in that
 BATCH_SIZE = 16
 
+WHOLE, HOTTEST = "whole", "without the hottest tenth"
+CONTROLS = ("without a random tenth", "without another knee's hottest tenth")
+
 
 def worst_mistakes(found: Predictions) -> list[dict]:
     """The knees that were graded furthest from the reader's grade, by the mean squared distance it was given."""
@@ -69,8 +73,8 @@ def hottest(maps: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def deletion(grader: Grader, images: KneeImages) -> dict[str, np.ndarray]:
-    """Probability of each knee's grade: whole, without the hottest tenth, without a random tenth; float (n,) each."""
-    found: dict[str, list] = {"whole": [], "without the hottest tenth": [], "without a random tenth": []}
+    """Probability of each knee's grade, whole, without its hottest tenth and by each of `CONTROLS`; float (n,) each."""
+    found: dict[str, list] = {name: [] for name in (WHOLE, HOTTEST, *CONTROLS)}
     generator = torch.Generator().manual_seed(0)
     size = grader.preprocessing.image_size
 
@@ -89,12 +93,11 @@ def deletion(grader: Grader, images: KneeImages) -> dict[str, np.ndarray]:
             blurred = functional.interpolate(
                 functional.adaptive_avg_pool2d(pixels, BLURRED_TO), (size, size), mode="bilinear"
             )
-            found["whole"].append(whole[rows, grade])
-            for name, scores in (
-                ("without the hottest tenth", maps),
-                ("without a random tenth", torch.rand(maps.shape, generator=generator)),
-            ):
-                changed = torch.where(hottest(scores, size)[:, None], blurred, pixels)
+            found[WHOLE].append(whole[rows, grade])
+            # Half a batch away: next to a knee is the same patient's other one.
+            scores = (maps, torch.rand(maps.shape, generator=generator), maps.roll(len(maps) // 2, 0))
+            for name, score in zip((HOTTEST, *CONTROLS), scores, strict=True):
+                changed = torch.where(hottest(score, size)[:, None], blurred, pixels)
                 found[name].append(probabilities(changed)[rows, grade])
             for _ in rows:
                 advance()
@@ -102,17 +105,25 @@ def deletion(grader: Grader, images: KneeImages) -> dict[str, np.ndarray]:
 
 
 def summary(found: dict[str, np.ndarray], patients: np.ndarray) -> dict:
-    """Mean loss of probability for both deletions and their difference, with its 95 % interval by patient."""
-    lost = {name: found["whole"] - values for name, values in found.items() if name != "whole"}
-    difference = lost["without the hottest tenth"] - lost["without a random tenth"]
+    """Mean loss of probability for each deletion, and how much more the hottest tenth costs than each of `CONTROLS`.
+
+    Intervals are of 95 %, by patient.
+    """
+    lost = {name: found[WHOLE] - found[name] for name in (HOTTEST, *CONTROLS)}
+    more = {name: lost[HOTTEST] - lost[name] for name in CONTROLS}
     return {
-        "knees": len(difference),
+        "knees": len(patients),
         "deleted_share": DELETED,
         "mean_probability": {name: float(values.mean()) for name, values in found.items()},
         "mean_loss": {name: float(values.mean()) for name, values in lost.items()},
-        "difference": float(difference.mean()),
-        "difference_95_by_patient": list(bootstrap_mean(difference, patients)),
-        "hottest_costs_more_in": float((difference > 0).mean()),
+        "hottest_costs_more_than": {
+            name: {
+                "difference": float(values.mean()),
+                "difference_95_by_patient": list(bootstrap_mean(values, patients)),
+                "share_of_knees": float((values > 0).mean()),
+            }
+            for name, values in more.items()
+        },
     }
 
 
@@ -155,11 +166,8 @@ def main(argv: list[str] | None = None) -> None:
     for row in audit["worst_mistakes"]:
         table.add_row(*map(str, row.values()))
     console.print(table)
-    lost = audit["deletion"]
-    console.print(
-        f"probability lost without the hottest tenth {lost['mean_loss']['without the hottest tenth']:.3f}, without a "
-        f"random tenth {lost['mean_loss']['without a random tenth']:.3f}; written to {args.results}"
-    )
+    lost = ", ".join(f"{name} {loss:.3f}" for name, loss in audit["deletion"]["mean_loss"].items())
+    console.print(f"probability lost {lost}; written to {args.results}")
 
 
 if __name__ == "__main__":

@@ -140,8 +140,9 @@ def recall(grades: np.ndarray, predicted: np.ndarray, path: Path) -> None:
 def deletion(found: dict[str, np.ndarray], path: Path) -> None:
     """How much of the grade's probability each deletion costs; `found` as `train.audit.deletion` has it."""
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name, colour in (("without the hottest tenth", "#c2571a"), ("without a random tenth", "#1f5fa8")):
-        lost = np.sort(found["whole"] - found[name])
+    whole, *rest = found.items()
+    for (name, left), colour in zip(rest, ("#c2571a", "#1f5fa8", "#7a8a3a"), strict=True):
+        lost = np.sort(whole[1] - left)
         axis.plot(lost, np.linspace(0, 1, len(lost)), color=colour, label=f"{name}: mean {lost.mean():.3f}")
     axis.axvline(0, color="0.7", lw=1)
     axis.set_xlabel("probability that the grade loses")

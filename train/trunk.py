@@ -7,9 +7,9 @@ from accelerate import Accelerator
 from torch import nn
 
 from koa_hf import engines, xception
+from koa_hf.precision import DTYPES
 
 WORTH_CONVERTING = 1000  # images; OpenVINO takes a second or two to convert and compile the network
-_OPENVINO_PRECISIONS = {"no": "f32", "bf16": "bf16"}  # by Accelerate's names
 
 
 def channels_last(activation: torch.Tensor) -> torch.Tensor:
@@ -50,40 +50,31 @@ class OpenVinoTrunk:
         RuntimeError: OpenVINO can't take it, or computes something else than torch does.
     """
 
-    def __init__(self, trunk: Trunk, mixed_precision: str, image_size: int):
+    def __init__(self, trunk: Trunk, precision: str, image_size: int):
         import openvino
 
         self.cuts, self.engine = trunk.cuts, f"openvino {openvino.__version__}"
-        self.dtype = torch.bfloat16 if mixed_precision == "bf16" else torch.float32
+        self.dtype = DTYPES[precision]
         converted = engines.convert(trunk, image_size)
 
-        def compiled(precision: str):
-            options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-            return openvino.Core().compile_model(converted, "CPU", options)
+        def checked(precision: str):
+            ready = engines.compiled(converted, precision, INFERENCE_NUM_THREADS=torch.get_num_threads())
+            engines.compare(trunk, ready, image_size, engines.TOLERANCES[precision])
+            return ready
 
-        self._compiled = compiled("f32")
-        image = torch.rand(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-        with torch.no_grad():
-            expected = trunk(image)
-        for ours, theirs in zip(self._outputs(image), expected, strict=True):
-            if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
-                raise RuntimeError("its result differs from torch's")
-        if self.dtype != torch.float32:
-            self._compiled = compiled(_OPENVINO_PRECISIONS[mixed_precision])
+        self._compiled = checked("fp32")
+        if precision != "fp32":
+            self._compiled = checked(precision)
 
     def __call__(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return [value.to(self.dtype) for value in self._outputs(images)]
-
-    def _outputs(self, images: torch.Tensor) -> list[torch.Tensor]:
-        found = self._compiled([images.contiguous().numpy()], share_inputs=True)
-        return [torch.from_numpy(value.copy()) for value in found.values()]
+        return [value.to(self.dtype) for value in engines.compute(self._compiled, images)]
 
 
 def fastest(model: nn.Module, cuts: list[str], accelerator: Accelerator, images: int, image_size: int):
     """The trunk of a model in front of some cuts, as this machine computes it fastest for so many images."""
     trunk = Trunk(model, cuts).eval()
-    precision = accelerator.mixed_precision
-    suits = accelerator.device.type == "cpu" and precision in _OPENVINO_PRECISIONS and images >= WORTH_CONVERTING
+    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+    suits = accelerator.device.type == "cpu" and precision in ("fp32", "bf16") and images >= WORTH_CONVERTING
     if suits and importlib.util.find_spec("openvino"):
         try:
             return OpenVinoTrunk(trunk, precision, image_size)
