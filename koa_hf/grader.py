@@ -88,7 +88,7 @@ class Grading:
         if self.grade_set is None:
             return ""
         low, high = self.grade_set
-        return f"could be KL {low} to {high}" if low < high else "no other grade is likely"
+        return f"could be KL {low} to {high}" if low < high else "the only grade in its range"
 
     @property
     def remarks(self) -> list[str]:

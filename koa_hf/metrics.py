@@ -5,6 +5,8 @@ accuracy as everybody reports it; Keras' default precision, recall and AUC (micr
 reports them; macro and ordinal figures, as the field compares systems.
 """
 
+from collections.abc import Iterator
+
 import datasets
 import evaluate
 import numpy as np
@@ -32,6 +34,9 @@ HIGHER_IS_BETTER = {
     "cross_entropy": False,
     "expected_calibration_error": False,
 }
+
+# A bootstrap says nothing true of it: with the same knees several times, every bin strays further than the knees did.
+WITHOUT_INTERVAL = "expected_calibration_error"
 
 # What `train/evaluate.py` adds where the model's rules give grade sets or know what is unfamiliar.
 BY_RULES = ("set_coverage", "mean_set_size", "called_unfamiliar")
@@ -154,8 +159,9 @@ def bootstrap_intervals(
     predicted: np.ndarray | None = None,
     repeats: int = 1000,
     seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals of every single-number figure, resampling patients (both knees together).
+) -> dict[str, tuple[float, float] | list[tuple[float, float] | None]]:
+    """95 % percentile intervals of the single-number figures and of the recalls, resampling patients (both knees
+    together); none of `WITHOUT_INTERVAL`, and None for the recall of a grade that no image has.
 
     Args:
         probabilities: float (n, 5).
@@ -166,22 +172,29 @@ def bootstrap_intervals(
     """
     if predicted is None:
         predicted = np.asarray(probabilities).argmax(1)
+    samples = [
+        grade_metrics(probabilities[rows], grades[rows], predicted[rows]) for rows in resamples(patients, repeats, seed)
+    ]
+
+    def between(values: list[float | None]) -> tuple[float, float] | None:
+        defined = [value for value in values if value is not None]
+        return tuple(np.percentile(defined, (2.5, 97.5)).tolist()) if defined else None
+
+    names = [name for name in HIGHER_IS_BETTER if name != WITHOUT_INTERVAL]
+    found = {name: between([sample[name] for sample in samples]) for name in names}
+    intervals = {name: interval for name, interval in found.items() if interval}
+    recalls = zip(*(sample["recall_by_grade"] for sample in samples), strict=True)
+    return {**intervals, "recall_by_grade": [between(values) for values in recalls]}
+
+
+def resamples(patients, repeats: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Rows of as many patients drawn with replacement, each with all of its images: int (about n,), so many times."""
     _, patient = np.unique(np.asarray(patients), return_inverse=True)
     order = np.argsort(patient, kind="stable")
     images_of = np.split(order, np.cumsum(np.bincount(patient))[:-1])
     random = np.random.default_rng(seed)
-    samples = []
     for _ in range(repeats):
-        chosen = random.integers(0, len(images_of), len(images_of))
-        rows = np.concatenate([images_of[i] for i in chosen])
-        samples.append(grade_metrics(probabilities[rows], grades[rows], predicted[rows]))
-    intervals = {}
-    for name in HIGHER_IS_BETTER:
-        values = [sample[name] for sample in samples if sample[name] is not None]
-        if values:
-            low, high = np.percentile(values, (2.5, 97.5))
-            intervals[name] = (float(low), float(high))
-    return intervals
+        yield np.concatenate([images_of[i] for i in random.integers(0, len(images_of), len(images_of))])
 
 
 def bootstrap_mean(values: np.ndarray, patients, repeats: int = 2000, seed: int = 0) -> tuple[float, float]:
@@ -199,16 +212,18 @@ def bootstrap_mean(values: np.ndarray, patients, repeats: int = 2000, seed: int 
     return float(low), float(high)
 
 
-def table_rows(figures: dict, intervals: dict | None = None) -> list[tuple[str, str, str]]:
+def table_rows(figures: dict, intervals: dict) -> list[tuple[str, str, str]]:
     """(name, value, 95 % interval) for printing; recall by grade included."""
-    rows = []
-    for name in HIGHER_IS_BETTER:
-        value = figures[name]
-        between = "" if not intervals or name not in intervals else "{:.3f} to {:.3f}".format(*intervals[name])
-        rows.append((name.replace("_", " "), "undefined" if value is None else f"{value:.4f}", between))
-    for grade, recall in zip(GRADE_NAMES, figures["recall_by_grade"], strict=True):
-        rows.append((f"recall of {grade}", "no image" if recall is None else f"{recall:.4f}", ""))
-    for name in BY_RULES:
-        if name in figures:
-            rows.append((name.replace("_", " "), f"{figures[name]:.4f}", ""))
-    return rows
+
+    def row(name: str, value: float | None, missing: str, interval: tuple[float, float] | None):
+        between = "{:.3f} to {:.3f}".format(*interval) if interval else ""
+        return name.replace("_", " "), missing if value is None else f"{value:.4f}", between
+
+    rows = [
+        row(name, figures[name], "undefined", intervals.get(name) if name != WITHOUT_INTERVAL else None)
+        for name in HIGHER_IS_BETTER
+    ]
+    of_recalls = intervals.get("recall_by_grade") or [None] * NUM_GRADES  # older runs have none
+    recalls = zip(GRADE_NAMES, figures["recall_by_grade"], of_recalls, strict=True)
+    rows += [row(f"recall of {grade}", recall, "no image", interval) for grade, recall, interval in recalls]
+    return rows + [row(name, figures[name], "", intervals.get(name)) for name in BY_RULES if name in figures]

@@ -150,7 +150,8 @@ calibration error {error:.3f}; the sets hold the reader's grade in {held_coverag
 on average; {flagged:.1%} of knees are called unfamiliar{on_films}, and {caught:.0%} of images that are no ordinary knee
 crop (photographs, noise, text, other X-rays, knees on their side or in parts; upside-down knees count where they are
 turned; mean AUROC {auroc:.3f}). The last two are means over kinds of image, each with the way of measuring familiarity
-that the other kinds would have chosen.
+that the other kinds would have chosen. Some kinds are few pictures in many crops (one chest radiograph, one of a leg),
+some are drawn (the hand): a share of these pictures, not of what people will upload.
 """
 
 
@@ -232,7 +233,7 @@ def render(folder: Path) -> ModelCard:
         dataset=f" from [{dataset_id}](https://huggingface.co/datasets/{dataset_id}) at `{dataset_commit}`"
         if dataset_id
         else "",
-        machine=_training(run),
+        machine=_training(run, before),
         recipe=recipe_text,
         source=source,
         lower_split=metrics["split"],
@@ -288,8 +289,8 @@ def precision_of(machine: dict) -> str:
     return "fp32" if machine["precision"] == "no" else machine["precision"]
 
 
-def _training(run: dict) -> str:
-    """Where and how long, and what a run continued that began with another one's model."""
+def _training(run: dict, before: dict | None) -> str:
+    """Where and how long, and what a run continued that began with another one's model, by its recipe if known."""
     machine, start = run["machine"], run.get("started_from")
     told = f"Trained on {machine['device']}"
     if "seconds" in run:
@@ -297,7 +298,8 @@ def _training(run: dict) -> str:
         told += f" ({machine['processor']}), {machine['processes']} process(es), precision {precision_of(machine)}, "
         told += f"in {minutes:.0f} minutes"
     # Not by its folder's name, which is nobody's business.
-    return f"It continues a run of which these are the weights: {start['revision']}. {told}" if start else told
+    of_recipe = f" of the recipe {before['name']}" if before else ""
+    return f"It continues a run{of_recipe}, whose weights are {start['revision']}. {told}" if start else told
 
 
 def _small_knees(rules: Rules) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ablation, ceiling, growth, other_engines, tables
+from benchmarks import ablation, ceiling, growth, other_engines, scrutiny, tables
 from koa_hf import xception
 from koa_hf.engines import Network, TorchEngine
 from koa_hf.errors import KoaError
@@ -109,3 +109,15 @@ def test_an_ablation_refuses_a_row_of_another_plan(two_rows):
     plan["small"] = ["image_size=96"]
     with pytest.raises(KoaError, match="trained by another recipe"):
         ablation.report(plan)
+
+
+def test_scrutiny_compares_two_models_on_the_same_patients(two_rows, monkeypatch):
+    monkeypatch.setattr(scrutiny, "REPEATS", 50)
+    sure, less_sure = (two_rows[1] / "results" / name for name in ("as_it_is", "seed_1"))
+    scrutiny.main([str(sure), "--before", str(less_sure)])
+    found = json.loads((sure / "scrutiny.json").read_text())
+    assert found["knees"] == 60
+    assert 0 < found["targets"]["held_in_share_of_resamples"]["all of them"] <= 1
+    gain = {row["figure"]: row for row in found["against_before"]["root_distance"]}
+    assert gain["cross_entropy"]["difference_95"][1] < 0 < gain["accuracy"]["difference_95"][0]
+    assert sum(row["knees"] for row in found["sets"]["by_size"]) == 60

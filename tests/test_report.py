@@ -124,7 +124,7 @@ def test_a_row_of_the_csv_has_every_column_and_leaves_empty_what_a_model_cannot_
 
 def test_the_sentence_gives_the_range_and_its_coverage():
     assert range_sentence(graded()) == "KL 2, could be KL 1 to 3 (90% coverage)"
-    assert range_sentence(graded(grade_set=(2, 2))) == "KL 2, no other grade is likely (90% coverage)"
+    assert range_sentence(graded(grade_set=(2, 2))) == "KL 2, the only grade in its range (90% coverage)"
     assert range_sentence(graded(grade_set=None, coverage=None)) == "KL 2"
 
 

@@ -31,7 +31,7 @@ from koa_hf.engine_names import ENGINES, GRADER_PRECISIONS
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
-from koa_hf.metrics import KneeGradeMetrics, bootstrap_intervals, grade_metrics, table_rows
+from koa_hf.metrics import KneeGradeMetrics, bootstrap_intervals, bootstrap_mean, grade_metrics, table_rows
 from koa_hf.preprocess import normalise
 from koa_hf.rules import Rules
 from train import plots
@@ -59,7 +59,7 @@ class Evaluation:
     file_names: list[str]
     rules: Rules
     figures: dict
-    intervals: dict[str, tuple[float, float]]  # 95 %, by patient
+    intervals: dict  # 95 %, by patient, as `bootstrap_intervals` has them
     precision: str
     engine: str
 
@@ -91,13 +91,15 @@ def evaluate_model(
     figures, intervals = {}, {}
     if accelerator.is_main_process:
         figures = KneeGradeMetrics().compute(predictions=probabilities, references=grades, predicted=predicted)
+        patients, of_knees = images.split["patient_id"], {}
         if rules.sets:
             low, high = calibration.grade_sets(probabilities, predicted, rules.sets.level).T
-            figures["set_coverage"] = float(((low <= grades) & (grades <= high)).mean())
-            figures["mean_set_size"] = float((high - low + 1).mean())
+            of_knees = {"set_coverage": (low <= grades) & (grades <= high), "mean_set_size": high - low + 1}
         if unfamiliarity is not None:
-            figures["called_unfamiliar"] = float((unfamiliarity > 1).mean())
-        intervals = bootstrap_intervals(probabilities, grades, images.split["patient_id"], predicted)
+            of_knees["called_unfamiliar"] = unfamiliarity > 1
+        figures |= {name: float(values.mean()) for name, values in of_knees.items()}
+        intervals = bootstrap_intervals(probabilities, grades, patients, predicted)
+        intervals |= {name: bootstrap_mean(values, patients) for name, values in of_knees.items()}
     return Evaluation(
         split=split,
         probabilities=probabilities,

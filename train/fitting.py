@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import differential_evolution, minimize_scalar
 from scipy.special import log_softmax
 from sklearn.model_selection import GroupKFold
 
 from koa_hf.calibration import expected_grade, grade_sets, probabilities_of, read_grades, set_scores
-from koa_hf.metrics import expected_calibration_error, grade_metrics, quadratic_weighted_kappa
+from koa_hf.metrics import CALIBRATION_BINS, expected_calibration_error, grade_metrics, quadratic_weighted_kappa
 from train.recipe import POWERS
 
 FOLDS = 10
@@ -35,9 +35,10 @@ def fit_thresholds(probabilities: np.ndarray, grades: np.ndarray) -> tuple[float
         # A weak pull to rounding decides between thresholds that the knees can't tell apart.
         return -(kappa or 0.0) + 1e-3 * np.square(thresholds - ROUNDING).sum()
 
-    simplex = np.vstack([ROUNDING, np.array(ROUNDING) + 0.15 * np.eye(len(ROUNDING))])
-    best = minimize(disagreement, ROUNDING, method="Nelder-Mead", options={"initial_simplex": simplex}).x
-    return tuple(float(value) for value in np.sort(best))
+    # The figure has steps, on which a search that goes downhill from one place gets stuck.
+    within = [(threshold - 0.5, threshold + 0.5) for threshold in ROUNDING]
+    found = differential_evolution(disagreement, within, x0=ROUNDING, rng=0, popsize=30, tol=1e-4, polish=False)
+    return tuple(float(value) for value in np.sort(found.x))
 
 
 def fit_set_level(probabilities: np.ndarray, chosen: np.ndarray, grades: np.ndarray, coverage: float = 0.9) -> float:
@@ -99,16 +100,19 @@ def cross_fit(logits: np.ndarray, grades: np.ndarray, patients: np.ndarray, read
             "coverage_by_grade": [float(inside[grades == g].mean()) if (grades == g).any() else None for g in range(5)],
             "mean_size": float(sizes.mean()),
             "sizes": {int(size): int((sizes == size).sum()) for size in np.unique(sizes)},
+            "coverage_by_size": {int(size): float(inside[sizes == size].mean()) for size in np.unique(sizes)},
         },
     }
 
 
-def calibration_errors_by_chance(probabilities: np.ndarray, repeats: int = 1000) -> np.ndarray:
+def calibration_errors_by_chance(
+    probabilities: np.ndarray, repeats: int = 1000, bins: int = CALIBRATION_BINS
+) -> np.ndarray:
     """Calibration errors, float (repeats,), of as many knees whose grades really are drawn from these probabilities."""
     random = np.random.default_rng(0)
     cumulative = probabilities.cumsum(1)
     errors = []
     for _ in range(repeats):
         drawn = (random.random((len(probabilities), 1)) > cumulative[:, :-1]).sum(1)
-        errors.append(expected_calibration_error(probabilities, drawn))
+        errors.append(expected_calibration_error(probabilities, drawn, bins))
     return np.array(errors)
