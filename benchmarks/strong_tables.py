@@ -183,8 +183,8 @@ def scrutiny() -> list[str]:
         "**How far these figures carry** (`results/strong/scrutiny.json`). Of samples of as many patients, drawn with "
         "replacement, these shares reach the targets that were set for a model trained on CPUs: "
         + ", ".join(f"{FIGURES[name]} {least[name]:g} in {held[name]:.0%}" for name in least)
-        + f", all at once in {held['all of them']:.0%}. How often the reader's grade is in the stated range, on held-out "
-        "patients, by the size of the range:",
+        + f", all at once in {held['all of them']:.0%}. How often the reader's grade is in the stated range, on "
+        "held-out patients, by the size of the range:",
         table(["grades in the range", "knees", "hold the reader's"], sizes),
         "The mean probability of each grade on held-out patients, and how often it is the reader's:",
         table(["grade", "mean probability", "frequency", "difference (95 %)"], grades),

@@ -257,7 +257,7 @@ PARTS: tuple[tuple[str, str, str, Callable[[dict], str]], ...] = (
     ("The demo under load", "demo/load", "demo_load.py", load),
     ("Growth with the data", "benchmarks/growth", "growth.py", growth),
 )
-"""Title, result without its suffix, command, and what makes text of it."""
+"""Title, result without its suffix, the command where it wasn't measured yet, and what makes text of it."""
 
 
 def render(parts: Iterable[tuple[str, str, str, Callable[[dict], str]]] = PARTS, results: Path = RESULTS) -> str:
@@ -269,13 +269,12 @@ def render(parts: Iterable[tuple[str, str, str, Callable[[dict], str]]] = PARTS,
     said = []
     for title, name, command, text in parts:
         file = results / f"{name}.json"
-        said.append(f"**{title}** (`python benchmarks/{command}`)")
         if not file.is_file():
-            said.append("Not measured yet.")
+            said += [f"**{title}** (`python benchmarks/{command}`)", "Not measured yet."]
             continue
         try:
             result = json.loads(file.read_text())
-            said.append(text(result))
+            said += [f"**{title}** (`{result['command']}`)", text(result)]
             machine = result.get("device") or result["machine"]
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise KoaError(

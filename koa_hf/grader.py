@@ -231,7 +231,7 @@ class Grader:
             device: `cpu`, `cuda`, ...; by default a GPU where there is one.
             precision: one of `koa_hf.engine_names.GRADER_PRECISIONS`. `fp32` agrees with timm and transformers; `bf16`
                 is twice as fast on some CPUs that have it, `int8` on most where the model has it, and either moves
-                probabilities by a percent or two; `auto` chooses.
+                probabilities a little and one grade in a hundred; `auto` chooses.
             plain: leave the model's rules aside and take the network at its word, as timm and transformers do.
             engine: one of `koa_hf.engine_names.ENGINES`: what computes the network. auto: the fastest that is installed
                 and computes the same as torch.

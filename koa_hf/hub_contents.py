@@ -241,7 +241,9 @@ def _bad_card(folder: Path, error: Exception) -> KoaError:
 
 
 def _without_local_paths(file: Path) -> bytes:
-    """A JSON file in which absolute paths are cut to their last part: the trainer's folders are nobody's business."""
+    """A JSON file in which paths out of the folder it was run in, absolute ones and those that begin with `..`, are cut
+    to their last part: the trainer's folders are nobody's business.
+    """
 
     def shorten(value: object) -> object:
         if isinstance(value, dict):
@@ -249,7 +251,7 @@ def _without_local_paths(file: Path) -> bytes:
         if isinstance(value, list):
             return [shorten(one) for one in value]
         if isinstance(value, str):
-            return re.sub(r"(^|[\s=])(?:~?/|[A-Za-z]:[\\/])\S*?([^\s/\\]+)[/\\]?(?=\s|$)", r"\1\2", value)
+            return re.sub(r"(^|[\s=])(?:~?/|\.\.[\\/]|[A-Za-z]:[\\/])\S*?([^\s/\\]+)[/\\]?(?=\s|$)", r"\1\2", value)
         return value
 
     try:

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from koa_hf import Grader, checksums, phantom
+from koa_hf import Grader, checksums, hub_contents, phantom
 from koa_hf.metrics import quadratic_weighted_kappa
 from koa_hf.model_folder import BUNDLED_MODEL
 from tests.demo import REPOSITORY
@@ -31,6 +31,13 @@ def test_it_is_whole_small_and_was_trained_in_every_layer():
     checksums.check(FOLDER)
     assert (FOLDER / "model.safetensors").stat().st_size < 45e6
     assert yaml.safe_load((FOLDER / "recipe.yaml").read_text())["stages"][-1]["train"] == "all"
+
+
+def test_pushed_it_says_nothing_of_the_folders_around_the_one_it_was_trained_in():
+    record = hub_contents.of_model(REPOSITORY / BUNDLED_MODEL, "user/name").files["run.json"].decode()
+    assert '"pretrained_weights": "legacy_xception.imagenet.safetensors"' in record
+    assert "../" not in record
+    assert "--start-from runs/" in record
 
 
 def test_what_is_no_knee_x_ray_is_unfamiliar_to_it(grader):

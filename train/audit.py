@@ -134,7 +134,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--revision", help="branch, tag or commit of the data set on the Hub")
     parser.add_argument("--results", required=True, type=Path, help="where train/evaluate.py wrote predictions.csv")
     parser.add_argument("--split", default="validation", help="the split of those predictions")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bf16 where the hardware has it")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bf16 where it is the faster")
     return parser.parse_args(argv)
 
 

@@ -1,7 +1,6 @@
 """From a finished run to the model that ships: half the bytes, rules fitted, measured, described.
 
-    python train/bundle.py --run runs/strong --dataset data/knee-kl --output models/koa-xception \\
-        --results results/strong
+    python train/bundle.py --run runs/polished --dataset data/knee-kl --output runs/koa-xception --results runs/report
 
 In order: store the weights as float16 and compare the grades with the run's own; fit grading.json (as
 `train/calibrate.py` and `train/resolution.py`); measure on the validation split by those rules (as
