@@ -34,7 +34,7 @@ def test_it_is_whole_small_and_was_trained_in_every_layer():
 
 
 def test_pushed_it_says_nothing_of_the_folders_around_the_one_it_was_trained_in():
-    record = hub_contents.of_model(REPOSITORY / BUNDLED_MODEL, "user/name").files["run.json"].decode()
+    record = hub_contents.of_model(FOLDER, "user/name").files["run.json"].decode()
     assert '"pretrained_weights": "legacy_xception.imagenet.safetensors"' in record
     assert "../" not in record
     assert "--start-from runs/" in record
