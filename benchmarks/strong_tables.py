@@ -117,7 +117,9 @@ def one_at_a_time() -> list[str]:
     """The ablation on small images: what each change does, and what each read-out does on average over its networks."""
     found = read("ablation/ablation.json")
     rows, small = found["rows"], ", ".join(found["small"])
-    machine = rows[0]["trained_on"]
+    machines = " and ".join(
+        sorted({f"{row['trained_on']['processor']}, {precision_of(row['trained_on'])}" for row in rows})
+    )
     changed = [
         [
             row["row"].replace("_", " "),
@@ -145,8 +147,8 @@ def one_at_a_time() -> list[str]:
     header = ["row", "changed", "epochs", "seed", "processor minutes", *FIGURES.values(), "cross-entropy"]
     header.append("more than the first row (95 %, same knees)")
     return [
-        f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs from ImageNet "
-        f"weights ({machine['processor']}, {precision_of(machine)}); most probable grade, no mirror image, temperature "
+        f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs on "
+        f"{machines}; most probable grade, no mirror image, temperature "
         "fitted on other patients. The intervals are over "
         "patients, for one training of each row; the rows `seed` are the recipe itself with another seed:",
         table(header, changed),
