@@ -13,7 +13,6 @@ of each row: what another seed alone does is in the rows of that name.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,8 +64,8 @@ def figures_of(found: Predictions) -> tuple[dict, np.ndarray]:
     The temperature is fitted on other patients first: losses with soft targets leave a network too modest, which one
     number mends, and would otherwise lose to cross-entropy in cross-entropy by that alone.
     """
-    grades, logits = found.grades, np.log(np.maximum(found.probabilities, 1e-6))
-    fitted = cross_fit(logits, grades, found.patients, "most_probable", coverage=0.9)
+    grades = found.grades
+    fitted = cross_fit(found.logits, grades, found.patients, "most_probable", coverage=0.9)
     tempered = fitted["probabilities"]
     figures = {name: value for name, value in fitted["figures"].items() if name != "expected_calibration_error"}
     read = {name: grade_metrics(tempered, grades, read_grades(tempered, power=power)) for name, power in POWERS.items()}
@@ -82,8 +81,7 @@ def is_finished(name: str) -> bool:
 def keep(run: Path, name: str) -> None:
     """Keep of a finished run what the report and a reader need."""
     (RESULTS / name).mkdir(parents=True, exist_ok=True)
-    for kept in KEPT:
-        shutil.copyfile(run / kept, RESULTS / name / kept)
+    record.keep(run, KEPT, RESULTS / name)
 
 
 def _training(plan: recipe.Recipe) -> dict:

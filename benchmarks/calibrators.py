@@ -29,7 +29,6 @@ from train.fitting import calibration_errors_by_chance, folds_of
 from train.predictions import Predictions
 from train.recipe import POWERS
 
-LEAST = 1e-6  # probabilities are kept with five digits
 SPREAD = 0.5  # of the normal prior of logarithms of factors, and of biases, around doing nothing
 CALIBRATORS = {"none": (0, 0), "temperature": (1, 0), "temperature and bias": (1, NUM_GRADES), "vector scaling": (5, 5)}
 """How many factors and how many biases each fits."""
@@ -60,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--read-out", choices=POWERS, default="root_distance", help="default: %(default)s")
     args = parser.parse_args(argv)
     found = Predictions.read(args.folder)
-    grades, patients, logits = found.grades, found.patients, np.log(np.maximum(found.probabilities, LEAST))
+    grades, patients, logits = found.grades, found.patients, found.logits
     rows, losses = [], {}
     for name, counts in CALIBRATORS.items():
         held_out = np.empty_like(logits)

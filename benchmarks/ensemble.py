@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import bootstrap_intervals, grade_metrics
 from train.predictions import Predictions
@@ -28,11 +28,8 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+", help="evaluations of the same split by different models")
     parser.add_argument("--output", required=True, type=Path, help="JSON file to write")
     args = parser.parse_args()
-    members = [Predictions.read(folder) for folder in args.folders]
+    members = Predictions.of_the_same_knees(args.folders)
     first = members[0]
-    for folder, member in zip(args.folders, members, strict=True):
-        if member.file_names != first.file_names:
-            raise KoaError(f"{folder} is not about the same X-rays as {args.folders[0]}.")
     grades, mean = first.grades, np.mean([member.probabilities for member in members], axis=0)
     result = {
         "members": [str(folder) for folder in args.folders],

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT))
 from accelerate import Accelerator
 
 from koa_hf import dataset, model_folder, xception
+from koa_hf.engine_names import for_accelerate
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.precision import choose_precision
 from koa_hf.preprocess import Preprocessing
@@ -32,7 +33,7 @@ def main() -> None:
     args = parser.parse_args()
     trunk.WORTH_CONVERTING, plan = 0, recipe.load("paper")
     precision = choose_precision("auto")
-    accelerator = Accelerator(cpu=True, mixed_precision="no" if precision == "fp32" else precision)
+    accelerator = Accelerator(cpu=True, mixed_precision=for_accelerate(precision))
     preprocessing = Preprocessing(plan.image_size)
     images = {split: KneeImages(part, preprocessing) for split, part in dataset.load(args.dataset).items()}
     fingerprints = {split: dataset.dataset_fingerprint(part.split) for split, part in images.items()}

@@ -8,7 +8,6 @@ The paper: "Knee Osteoarthritis Classification" (ICT Department, USTH, Group 1).
 
 import argparse
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from benchmarks import readme
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import table_rows
+from train import record
 
 RESULTS = ROOT / "results" / "paper"
 RECORD = (
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in RECORD:
             if not (args.run / name).exists():
                 raise KoaError(f"{args.run} is not the folder of a finished run: it has no {name}.")
-            shutil.copyfile(args.run / name, RESULTS / name)
+        record.keep(args.run, RECORD, RESULTS)
     tables = render(RESULTS)
     write_text(RESULTS / "tables.md", tables + "\n")
     readme.put("paper tables", tables)

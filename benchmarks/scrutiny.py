@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.recording import record, show
 from koa_hf.calibration import read_grades
-from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.grades import NUM_GRADES
 from koa_hf.metrics import (
     bootstrap_mean,
@@ -46,7 +46,6 @@ TARGETS = {"accuracy": 0.68, "quadratic_weighted_kappa": 0.81, "macro_auc": 0.89
 COMPARED = (*TARGETS, "balanced_accuracy", "mean_absolute_error", "cross_entropy")
 BINS = (5, 10, 15, 20)
 REPEATS = 1000
-LEAST = 1e-6  # probabilities are kept with five digits
 
 
 def figures_of(probabilities: np.ndarray, grades: np.ndarray, power: float, rows: np.ndarray) -> dict[str, float]:
@@ -159,13 +158,10 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--coverage", type=float, default=0.9, help="stated by the ranges (default: %(default)s)")
     args = parser.parse_args(argv)
-    found, before = Predictions.read(args.folder), Predictions.read(args.before)
-    if found.file_names != before.file_names:
-        raise KoaError(f"{args.before} is not about the same X-rays as {args.folder}.")
+    found, before = Predictions.of_the_same_knees([args.folder, args.before])
     grades, patients = found.grades, found.patients
     fitted, of_before = (
-        cross_fit(np.log(np.maximum(one.probabilities, LEAST)), grades, patients, args.read_out, args.coverage)
-        for one in (found, before)
+        cross_fit(one.logits, grades, patients, args.read_out, args.coverage) for one in (found, before)
     )
     ours, theirs = fitted["probabilities"], of_before["probabilities"]
     rows = [np.arange(len(grades)), *resamples(patients, REPEATS)]

@@ -12,10 +12,10 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import readme
 from koa_hf.calibration import READ_OUTS as BY_POWER
+from koa_hf.engine_names import from_accelerate
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.metrics import table_rows
-from koa_hf.model_card import precision_of
 from train import recipe as recipes
 
 RESULTS = ROOT / "results"
@@ -56,6 +56,15 @@ def recipe_of(folder: Path) -> dict:
 
 def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
+
+
+def with_interval(value: float, interval: list[float], sign: str = "") -> str:
+    return f"{value:{sign}.3f} ({interval[0]:{sign}.3f} to {interval[1]:{sign}.3f})"
+
+
+def computed_on(machine: dict) -> str:
+    """A run's machine, and the precision that it computed in."""
+    return f"{machine['processor']}, {from_accelerate(machine['precision'])}"
 
 
 def flat(value: object, name: str = "") -> dict[str, object]:
@@ -102,7 +111,7 @@ def runs() -> str:
         size = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else str(sizes[0])
         epochs = sum(stage["epochs"] for stage in recipe["stages"])
         machine = run["machine"]
-        minutes = f"{run['seconds']['this_process'] / 60:.0f} min, {machine['processor']}, {precision_of(machine)}"
+        minutes = f"{run['seconds']['this_process'] / 60:.0f} min, {computed_on(machine)}"
         figures = [f"{metrics['figures'][name]:.3f}" for name in FIGURES]
         different = changes(recipe, base)
         if start := run.get("started_from"):
@@ -117,9 +126,7 @@ def one_at_a_time() -> list[str]:
     """The ablation on small images: what each change does, and what each read-out does on average over its networks."""
     found = read("ablation/ablation.json")
     rows, small = found["rows"], ", ".join(found["small"])
-    machines = " and ".join(
-        sorted({f"{row['trained_on']['processor']}, {precision_of(row['trained_on'])}" for row in rows})
-    )
+    machines = " and ".join(sorted({computed_on(row["trained_on"]) for row in rows}))
     changed = [
         [
             row["row"].replace("_", " "),
@@ -128,9 +135,7 @@ def one_at_a_time() -> list[str]:
             f"{row['processor_seconds'] / 60:.0f}" if row["processor_seconds"] else "",
             *(f"{row[name]:.3f}" for name in FIGURES),
             f"{row['cross_entropy']:.3f}",
-            "{:+.3f} ({:+.3f} to {:+.3f})".format(row["cross_entropy_more"], *row["cross_entropy_more_95"])
-            if row is not rows[0]
-            else "",
+            with_interval(row["cross_entropy_more"], row["cross_entropy_more_95"], "+") if row is not rows[0] else "",
         ]
         for row in rows
     ]
@@ -177,7 +182,7 @@ def scrutiny() -> list[str]:
         [
             f"KL {row['grade']}",
             *(f"{row[name]:.3f}" for name in ("mean_probability", "frequency")),
-            "{:+.3f} ({:+.3f} to {:+.3f})".format(row["difference"], *row["difference_95"]),
+            with_interval(row["difference"], row["difference_95"], "+"),
         ]
         for row in found["calibration_by_grade"]
     ]
@@ -224,8 +229,7 @@ def render() -> str:
     lost = deletion["mean_loss"]
     hottest, *controls = [[name.removeprefix("without "), f"{loss:.3f}"] for name, loss in lost.items()]
     for row, more in zip(controls, deletion["hottest_costs_more_than"].values(), strict=True):
-        low, high = more["difference_95_by_patient"]
-        row += [f"{more['difference']:.3f} ({low:.3f} to {high:.3f})", f"{more['share_of_knees']:.0%}"]
+        row += [with_interval(more["difference"], more["difference_95_by_patient"]), f"{more['share_of_knees']:.0%}"]
     parts = [
         "**On the 826 validation knees**, by the model's own rules (intervals by bootstrap over patients):",
         table(["figure", "value", "95 % interval"], [list(row) for row in figures]),

@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader
 from benchmarks.ceiling import limits, operations_of, peak
 from benchmarks.recording import record, show
 from koa_hf import dataset, xception
-from koa_hf.engine_names import PRECISIONS
+from koa_hf.engine_names import PRECISIONS, for_accelerate
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing
 from koa_hf.precision import choose_precision
@@ -61,7 +61,7 @@ class Way:
         if name in ("uncached", "cached"):
             keep_freed_memory()
         self.name, self.batch, self.count = name, args.batch, args.batch * STEPS
-        self.accelerator = Accelerator(cpu=True, mixed_precision="no" if precision == "fp32" else precision)
+        self.accelerator = Accelerator(cpu=True, mixed_precision=for_accelerate(precision))
         share_cores(self.accelerator)
         self.plan = recipe.load("paper")
         split = limited(dataset.load(args.dataset)["train"], self.count)

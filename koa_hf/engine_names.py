@@ -1,4 +1,4 @@
-"""What may be asked for as an engine or a precision. Without torch, so that options are quick."""
+"""What may be asked for as an engine or a precision, and by which names. Without torch, so that options are quick."""
 
 ENGINES = ("auto", "torch", "openvino")
 """auto: the fastest that is installed and computes the same as torch. See `koa_hf.engines`."""
@@ -9,3 +9,13 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 GRADER_PRECISIONS = (*PRECISIONS, "int8")
 """What a Grader can compute in: int8 where the model has a network in it (`koa_hf.int8`). auto takes it where it is
 there, and the CPU is fast in it and not in bfloat16."""
+
+
+def for_accelerate(precision: str) -> str:
+    """A precision as Accelerate calls it, where float32 is `no`, that is, not mixed."""
+    return "no" if precision == "fp32" else precision
+
+
+def from_accelerate(mixed_precision: str) -> str:
+    """What Accelerate calls so, by its name here."""
+    return "fp32" if mixed_precision == "no" else mixed_precision

@@ -109,7 +109,7 @@ def of_model(folder: Path, repo_id: str, dataset_id: str | None = None) -> Conte
     files: dict[str, Path | bytes] = {name: folder / name for name in MODEL_FILES if (folder / name).is_file()}
     for name in ("run.json", "metrics.json"):
         if name in files:
-            files[name] = _without_local_paths(folder / name)
+            files[name] = without_local_paths(folder / name)
     files |= {f"examples/drawn-kl-{grade.value}.png": _drawn_knee(grade.value) for grade in GRADES}
 
     text = _card_text(folder).replace(model_card.PLACEHOLDER, repo_id)
@@ -240,7 +240,7 @@ def _bad_card(folder: Path, error: Exception) -> KoaError:
     return KoaError(f"{folder / CARD} fails validation: {' '.join(str(error).split())}.")
 
 
-def _without_local_paths(file: Path) -> bytes:
+def without_local_paths(file: Path) -> bytes:
     """A JSON file in which paths out of the folder it was run in, absolute ones and those that begin with `..`, are cut
     to their last part: the trainer's folders are nobody's business.
     """

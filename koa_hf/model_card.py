@@ -15,6 +15,7 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from koa_hf.calibration import READ_OUTS
+from koa_hf.engine_names import from_accelerate
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
@@ -284,19 +285,14 @@ def _read_out(rules: Rules) -> str:
     return "the " + READ_OUTS.get(rules.power, f"grade with the least expected distance to the power {rules.power:g}")
 
 
-def precision_of(machine: dict) -> str:
-    """A run's, in this project's words: Accelerate calls float32 `no`, that is, not mixed."""
-    return "fp32" if machine["precision"] == "no" else machine["precision"]
-
-
 def _training(run: dict, before: dict | None) -> str:
     """Where and how long, and what a run continued that began with another one's model, by its recipe if known."""
     machine, start = run["machine"], run.get("started_from")
     told = f"Trained on {machine['device']}"
     if "seconds" in run:
         minutes = run["seconds"]["this_process"] / 60
-        told += f" ({machine['processor']}), {machine['processes']} process(es), precision {precision_of(machine)}, "
-        told += f"in {minutes:.0f} minutes"
+        told += f" ({machine['processor']}), {machine['processes']} process(es), "
+        told += f"precision {from_accelerate(machine['precision'])}, in {minutes:.0f} minutes"
     # Not by its folder's name, which is nobody's business.
     of_recipe = f" of the recipe {before['name']}" if before else ""
     return f"It continues a run{of_recipe}, whose weights are {start['revision']}. {told}" if start else told

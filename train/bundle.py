@@ -28,7 +28,7 @@ from koa_hf.calibration import probabilities_of
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.model_folder import RECIPE_BEFORE_FILE
-from train import recipe
+from train import recipe, record
 from train.calibrate import add_options, calibrate, write_calibration
 from train.data import KneeImages, choose_split
 from train.evaluate import evaluate_model, write_evaluation
@@ -116,8 +116,7 @@ def main(argv: list[str] | None = None) -> None:
         write_evaluation(evaluation, args.results, name, args.dataset, grader.revision, dataset_hub.commit_of(data))
         for kept in ("metrics.json", "confusion_matrix.png"):
             shutil.copyfile(args.results / kept, folder / kept)
-        for kept in (*RECORD, "recipe.yaml"):
-            shutil.copyfile(folder / kept, args.results / kept)
+        record.keep(folder, (*RECORD, "recipe.yaml"), args.results)
         shutil.copyfile(args.run / "metrics.json", args.results / "plain.json")
         model_card.write(folder)
         if args.output.exists():

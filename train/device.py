@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
+from koa_hf.engine_names import for_accelerate
 from koa_hf.precision import choose_precision
 
 
@@ -17,7 +18,7 @@ def mixed_precision(wanted: str, force_cpu: bool) -> str:
     # One chooses for all: what is measured could come out differently in each.
     chosen = [choose_precision(wanted, state.device) if state.is_main_process or wanted != "auto" else None]
     broadcast_object_list(chosen)
-    return "no" if chosen[0] == "fp32" else chosen[0]
+    return for_accelerate(chosen[0])
 
 
 def share_cores(accelerator: Accelerator) -> None:

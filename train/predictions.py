@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from koa_hf.grades import NUM_GRADES
 from koa_hf.release import patient_of
 
 FILE = "predictions.csv"
+_LEAST = 1e-6  # probabilities are kept with five digits
 _CHANCES = [f"p{grade}" for grade in range(NUM_GRADES)]
 
 
@@ -29,6 +31,11 @@ class Predictions:
     @property
     def patients(self) -> np.ndarray:
         return np.array([patient_of(name) for name in self.file_names])
+
+    @property
+    def logits(self) -> np.ndarray:
+        """float64 (n, 5): logarithms of the probabilities, which are the network's logits over its own temperature."""
+        return np.log(np.maximum(self.probabilities, _LEAST))
 
     def write(self, folder: Path) -> None:
         rows = io.StringIO()
@@ -61,3 +68,16 @@ class Predictions:
             )
         except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
             raise KoaError(f"{folder} has no {FILE} of train/evaluate.py; run that first.") from error
+
+    @classmethod
+    def of_the_same_knees(cls, folders: Sequence[Path]) -> "list[Predictions]":
+        """What several models said of one split.
+
+        Raises:
+            KoaError: as `read`, or they are about different knees.
+        """
+        found = [cls.read(folder) for folder in folders]
+        for folder, one in zip(folders, found, strict=True):
+            if one.file_names != found[0].file_names:
+                raise KoaError(f"{folder} is not about the same X-rays as {folders[0]}.")
+        return found

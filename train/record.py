@@ -3,15 +3,18 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from koa_hf.files import write_text
+from koa_hf.files import replacing, write_text
+from koa_hf.hub_contents import without_local_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "datasets", "transformers", "evaluate", "numpy", "pillow")
@@ -66,6 +69,16 @@ def finish(path: Path, seconds: dict) -> None:
     """Add how long it took."""
     finished = {**json.loads(path.read_text()), "seconds": seconds}
     write_text(path, json.dumps(finished, indent=2) + "\n")
+
+
+def keep(run: Path, names: Iterable[str], results: Path) -> None:
+    """Copy some of a run's files, in this order, to where everybody reads them: run.json without its own folders."""
+    for name in names:
+        with replacing(results / name) as partial:
+            if name == "run.json":
+                partial.write_bytes(without_local_paths(run / name))
+            else:
+                shutil.copyfile(run / name, partial)
 
 
 def command(launcher: str) -> str:

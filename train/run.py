@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from koa_hf import Grader, dataset, dataset_hub, hub, losses, model_card, model_folder, xception
-from koa_hf.engine_names import PRECISIONS
+from koa_hf.engine_names import PRECISIONS, from_accelerate
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import NUM_GRADES
@@ -386,8 +386,7 @@ def precision_wanted(args: argparse.Namespace) -> str:
     earlier = Path(args.output_dir) / "run.json"
     if not (args.resume and args.precision == "auto" and earlier.exists()):
         return args.precision
-    began_with = json.loads(earlier.read_text())["machine"]["precision"]
-    return "fp32" if began_with == "no" else began_with
+    return from_accelerate(json.loads(earlier.read_text())["machine"]["precision"])
 
 
 def check_output(out: Path, plan: Recipe, resume: bool) -> None:

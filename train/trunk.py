@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from koa_hf import engines, xception
+from koa_hf.engine_names import from_accelerate
 from koa_hf.precision import DTYPES
 
 WORTH_CONVERTING = 1000  # images; OpenVINO takes a second or two to convert and compile the network
@@ -73,7 +74,7 @@ class OpenVinoTrunk:
 def fastest(model: nn.Module, cuts: list[str], accelerator: Accelerator, images: int, image_size: int):
     """The trunk of a model in front of some cuts, as this machine computes it fastest for so many images."""
     trunk = Trunk(model, cuts).eval()
-    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+    precision = from_accelerate(accelerator.mixed_precision)
     suits = accelerator.device.type == "cpu" and precision in ("fp32", "bf16") and images >= WORTH_CONVERTING
     if suits and importlib.util.find_spec("openvino"):
         try:
