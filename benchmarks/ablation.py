@@ -43,6 +43,11 @@ def settings_of(plan: dict, name: str) -> list[str]:
     return [*plan["small"], *plan["rows"][name]]
 
 
+def options_of(plan: dict, name: str) -> list[str]:
+    """What train/run.py is told for a row besides."""
+    return plan.get("options", {}).get(name, [])
+
+
 def train(plan: dict, name: str, dataset: str, folder: Path) -> None:
     """Train a row from its beginning, or from where it was interrupted.
 
@@ -53,6 +58,7 @@ def train(plan: dict, name: str, dataset: str, folder: Path) -> None:
     command += [str(ROOT / "train" / "run.py"), "--recipe", plan["recipe"], "--dataset", dataset]
     for setting in settings_of(plan, name):
         command += ["--set", setting]
+    command += options_of(plan, name)
     command += ["--output-dir", str(folder), *(["--resume"] if (folder / "recipe.yaml").exists() else [])]
     if subprocess.run(command, check=False, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode:
         raise KoaError(f"the row {name} failed; its settings: {' '.join(plan['rows'][name]) or 'none'}.")
@@ -110,7 +116,7 @@ def report(plan: dict) -> None:
         rows.append(
             {
                 "row": name,
-                "changes": plan["rows"][name],
+                "changes": [*plan["rows"][name], *filter(None, [" ".join(options_of(plan, name))])],
                 "epochs": sum(stage.epochs for stage in trained.stages),
                 "seed": trained.seed,
                 **figures,

@@ -133,6 +133,7 @@ def one_at_a_time() -> list[str]:
             f"`{'; '.join(row['changes'])}`" if row["changes"] else "",
             *(str(row[name]) for name in ("epochs", "seed")),
             f"{row['processor_seconds'] / 60:.0f}" if row["processor_seconds"] else "",
+            from_accelerate(row["trained_on"]["precision"]),
             *(f"{row[name]:.3f}" for name in FIGURES),
             f"{row['cross_entropy']:.3f}",
             with_interval(row["cross_entropy_more"], row["cross_entropy_more_95"], "+") if row is not rows[0] else "",
@@ -149,7 +150,7 @@ def one_at_a_time() -> list[str]:
         ]
         for way in recipes.POWERS
     ]
-    header = ["row", "changed", "epochs", "seed", "processor minutes", *FIGURES.values(), "cross-entropy"]
+    header = ["row", "changed", "epochs", "seed", "processor minutes", "in", *FIGURES.values(), "cross-entropy"]
     header.append("more than the first row (95 %, same knees)")
     return [
         f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs on "

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 from koa_hf.files import replacing, write_text
@@ -112,11 +113,13 @@ def git_commit() -> str | None:
 
 
 def processor() -> str:
-    """The CPU's own name and the number of cores that this process may use."""
+    """The CPU's name, the widest instructions that torch uses there, and how many cores this process may use."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # Two generations of a processor may have one name, and differ in this by a factor of three.
+    return f"{name} with {torch.backends.cpu.get_cpu_capability()}, {cores} cores"
