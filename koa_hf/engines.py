@@ -128,8 +128,9 @@ class OpenVinoEngine:
             if precision == "bf16":
                 _check_in_bf16(network, self._compiled, file.with_name("bf16-is-close"))
         except (OSError, RuntimeError) as error:
+            instead = "another precision" if precision == "int8" else "the engine torch"
             raise KoaError(
-                f"OpenVINO can't take this network ({str(error).splitlines()[0]}); choose the engine torch."
+                f"OpenVINO can't take this network in {precision} ({str(error).splitlines()[0]}); choose {instead}."
             ) from error
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from koa_hf import Grader, xception
+from koa_hf.engines import TOLERANCES
 from koa_hf.errors import KoaError
 from koa_hf.int8 import About, Int8, even_out
 from koa_hf.model_folder import INT8_FILE
@@ -74,6 +75,10 @@ def test_a_network_in_int8_is_saved_loaded_and_computed(grader, model_folder, tm
     weights = xception.fingerprint(grader.model)
     about = About(weights=weights, temperature=1.5, thresholds=None, level=0.2, shift=(0,) * 5, unfamiliarity=1.1)
     Int8(numbers, about).save(folder)
+    monkeypatch.setitem(TOLERANCES, "int8", 0)
+    with pytest.raises(KoaError, match=r"in int8 \(its result differs from torch's\); choose another precision"):
+        Grader.from_pretrained(folder, device="cpu", precision="int8")
+    monkeypatch.setitem(TOLERANCES, "int8", 0.1)  # untrained: 0.06 without AVX512-VNNI; the bundled model has 0.015
     quick = Grader.from_pretrained(folder, device="cpu", precision="int8")
     assert (quick.engine, quick.precision) == ("openvino", "int8")
     expected, found = grader.forward(images).logits, quick.forward(images).logits
