@@ -1,12 +1,13 @@
 """What benchmarks make of a release and of their results; their figures themselves are measured, not tested."""
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import ablation, ceiling, growth, other_engines, scrutiny, tables
+from benchmarks import ablation, ceiling, growth, other_engines, scrutiny, tables, versions
 from koa_hf import xception
 from koa_hf.engines import Network, TorchEngine
 from koa_hf.errors import KoaError
@@ -70,6 +71,21 @@ def test_tables_say_what_was_not_measured_yet_and_which_result_is_of_no_use(tmp_
     (tmp_path / "demo" / "load.json").write_text(json.dumps({"what": "something else"}))
     with pytest.raises(KoaError, match=r"load\.json isn't what benchmarks/demo_load\.py writes today"):
         tables.render(results=tmp_path)
+
+
+def test_the_oldest_libraries_are_the_lower_bounds_and_what_failed_with_them_is_named():
+    needed = versions.requirements("# why\ntorch>=2.15,<3\n-r more.txt\n\ngradio>=6.29.1,<7  # and why\n")
+    assert versions.lower_bounds(needed) == "torch==2.15\ngradio==6.29.1\n"
+    with pytest.raises(KoaError, match="numpy<3 has no lower bound"):
+        versions.lower_bounds(versions.requirements("numpy<3"))
+    report = """<testsuites><testsuite time="90"><testcase classname="tests.test_a" name="test_x[1]"/>
+        <testcase classname="tests.test_a" name="test_y"><failure/></testcase>
+        <testcase classname="tests.test_b" name="test_z"><skipped/></testcase></testsuite></testsuites>"""
+    found = versions.outcome(ElementTree.fromstring(report))
+    assert found == {"passed": 1, "skipped": 1, "failed": ["tests/test_a.py::test_y"], "minutes": 1.5}
+    one = {"python": "3.11", "packages": dict.fromkeys(versions.SHOWN, "1"), "suite": found, "date": "2026-11-26"}
+    text = versions.render({"newest": one})
+    assert "with the newest: 1 passed, 1 skipped, 1 failed (tests/test_a.py::test_y) (2026-11-26)" in text
 
 
 @pytest.fixture
