@@ -149,9 +149,7 @@ def render(result: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=SETS, default=SETS, metavar="SET", help=f"of {', '.join(SETS)}")
-    parser.add_argument(
-        "--environments", type=Path, help="folder to install in and keep (default: a temporary one)"
-    )
+    parser.add_argument("--environments", type=Path, help="folder to install in and keep (default: a temporary one)")
     args = parser.parse_args()
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with contextlib.ExitStack() as stack:
