@@ -124,11 +124,11 @@ def measure(which: str, folder: Path) -> dict:
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     names = [requirement.name for requirement in requirements(REQUIREMENTS.read_text())]
     return {
+        "date": date.today().isoformat(),
+        "git_commit": git_commit(),
         "python": version,
         "packages": {name: found[name.lower()] for name in names},
         "suite": suite(python),
-        "date": date.today().isoformat(),
-        "git_commit": git_commit(),
     }
 
 
