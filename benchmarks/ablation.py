@@ -5,9 +5,10 @@
 
 Rows and sizes are in benchmarks/ablation.yaml. Each row is a run of train/run.py, whose settings, log and predictions
 are kept in results/ablation/; what is there isn't trained again, and an interrupted row goes on from its checkpoint in
-the output folder. After every row ablation.json (figures, and each row's difference in cross-entropy from the first on
-the same knees) and ablation.png are written anew. The intervals of the differences are over patients, for one training
-of each row: what another seed alone does is in the rows of that name.
+the output folder. After every row ablation.json (figures, and each row's difference in cross-entropy from the recipe
+itself on the same knees) and ablation.png are written anew. The recipe itself is the first row, and for rows trained in
+float32, where the machine has no bfloat16, the row float32. The intervals of the differences are over patients, for one
+training of each row: what another seed alone does is in the rows of that name.
 """
 
 import argparse
@@ -90,6 +91,19 @@ def keep(run: Path, name: str) -> None:
     record.keep(run, KEPT, RESULTS / name)
 
 
+def itself(plan: dict, finished: dict[str, str]) -> dict[str, str]:
+    """The row that each is compared with: the recipe itself, in the row's own precision where that was trained.
+
+    Args:
+        finished: precision by name, in the plan's order.
+    """
+    first = next(iter(plan["rows"]))
+    unchanged = {precision: name for name, precision in finished.items() if not plan["rows"][name]}
+    return {
+        name: unchanged.get(precision, first) if plan["rows"][name] else first for name, precision in finished.items()
+    }
+
+
 def _training(plan: recipe.Recipe) -> dict:
     """All of a recipe that decides what is learned."""
     return plan.model_dump(exclude={"description", "note", "grading"})
@@ -103,23 +117,26 @@ def report(plan: dict) -> None:
         raise KoaError(f"every row is compared with {first!r}; train that one first.")
     predicted = {name: Predictions.read(RESULTS / name) for name in finished}
     of_first = predicted[first]
-    rows, losses = [], {}
-    for name in finished:
-        if predicted[name].file_names != of_first.file_names:
+    for name, one in predicted.items():
+        if one.file_names != of_first.file_names:
             raise KoaError(f"the row {name} is not about the same knees as {first}; train it anew.")
+    runs = {name: json.loads((RESULTS / name / "run.json").read_text()) for name in finished}
+    compared_with = itself(plan, {name: run["machine"]["precision"] for name, run in runs.items()})
+    figures = {name: figures_of(one) for name, one in predicted.items()}
+    rows = []
+    for name, run in runs.items():
         trained = recipe.load(RESULTS / name / "recipe.yaml")
         if _training(trained) != _training(recipe.load(plan["recipe"], settings_of(plan, name))):
             raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it anew.")
-        figures, losses[name] = figures_of(predicted[name])
-        more = losses[name] - losses[first]
-        run = json.loads((RESULTS / name / "run.json").read_text())
+        more = figures[name][1] - figures[compared_with[name]][1]
         rows.append(
             {
                 "row": name,
                 "changes": [*plan["rows"][name], *filter(None, [" ".join(options_of(plan, name))])],
                 "epochs": sum(stage.epochs for stage in trained.stages),
                 "seed": trained.seed,
-                **figures,
+                **figures[name][0],
+                "compared_with": compared_with[name],
                 "cross_entropy_more": float(more.mean()),
                 "cross_entropy_more_95": bootstrap_mean(more, of_first.patients),
                 "seconds": run["seconds"]["epochs"],
@@ -133,7 +150,7 @@ def report(plan: dict) -> None:
         {"what": "one change at a time", "recipe": plan["recipe"], "small": plan["small"], "rows": rows},
     )
     seeds = [row["cross_entropy_more"] for row in rows if row["row"] == first or row["row"].startswith("seed_")]
-    label = "cross-entropy over that of the first row, on the same knees (right is worse)"
+    label = "cross-entropy over that of the recipe itself, on the same knees (right is worse)"
     band = (min(seeds), max(seeds))
     plots.differences(rows[1:] or rows, "cross_entropy_more", label, RESULTS / "ablation.png", band)
     shown = ("accuracy", "quadratic_weighted_kappa", "macro_auc", "cross_entropy", "cross_entropy_more")

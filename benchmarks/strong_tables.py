@@ -151,12 +151,12 @@ def one_at_a_time() -> list[str]:
         for way in recipes.POWERS
     ]
     header = ["row", "changed", "epochs", "seed", "processor minutes", "in", *FIGURES.values(), "cross-entropy"]
-    header.append("more than the first row (95 %, same knees)")
+    header.append("more than the recipe itself (95 %, same knees)")
     return [
         f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs on "
-        f"{machines}; most probable grade, no mirror image, temperature "
-        "fitted on other patients. The intervals are over "
-        "patients, for one training of each row; the rows `seed` are the recipe itself with another seed:",
+        f"{machines}; most probable grade, no mirror image, temperature fitted on other patients. The recipe itself is "
+        "the first row, and for those trained in fp32 the row `float32`. The intervals are over patients, for one "
+        "training of each row; the rows `seed` are the recipe itself with another seed:",
         table(header, changed),
         f"**The same {len(rows)} networks read in four ways**, means:",
         table(["read as", "accuracy", "QWK", "MAE"], read_as),

@@ -104,7 +104,7 @@ def two_rows(tmp_path, monkeypatch):
         Predictions(names, grades, probabilities.argmax(1), probabilities).write(folder)
         plan_of_row = recipe.load("phantom", ablation.settings_of(plan, name))
         (folder / "recipe.yaml").write_text(plan_of_row.to_yaml())
-        run = {"seconds": {"epochs": 60.0}, "machine": {"processor": "some"}, "git_commit": None}
+        run = {"seconds": {"epochs": 60.0}, "machine": {"processor": "some", "precision": "bf16"}, "git_commit": None}
         (folder / "run.json").write_text(json.dumps(run))
     return plan, tmp_path
 
@@ -118,6 +118,17 @@ def test_an_ablation_compares_its_finished_rows_knee_by_knee(two_rows):
     low, high = second["cross_entropy_more_95"]
     assert 0 < low < second["cross_entropy_more"] < high
     assert (folder / "results" / "ablation.png").stat().st_size > 0
+
+
+def test_a_row_of_an_ablation_is_compared_with_the_recipe_itself_in_its_own_precision():
+    plan = {"rows": {"as_it_is": [], "no_ema": ["ema=0"], "float32": [], "no_flip": ["flip=false"]}}
+    assert ablation.itself(plan, {"as_it_is": "bf16", "no_ema": "bf16", "float32": "no", "no_flip": "no"}) == {
+        "as_it_is": "as_it_is",
+        "no_ema": "as_it_is",
+        "float32": "as_it_is",
+        "no_flip": "float32",
+    }
+    assert ablation.itself(plan, {"as_it_is": "bf16", "no_flip": "no"})["no_flip"] == "as_it_is"
 
 
 def test_an_ablation_refuses_a_row_of_another_plan(two_rows):
