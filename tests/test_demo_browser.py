@@ -203,7 +203,7 @@ def test_a_visitor_who_has_to_wait_sees_their_place_in_the_queue(demo, demo_url,
         demo.wait_for_timeout(50)
     upload(demo, knee_png)
     expect(demo.locator("#koa-upload")).to_contain_text(re.compile(r"queue: \d/3"))
-    expect(demo.locator("h2.grade")).to_be_visible(timeout=120_000)
+    expect(demo.locator("h2.grade")).to_be_visible(timeout=300_000)
     assert all(row["error"] is None for job in busy for row in job.result())
 
 
