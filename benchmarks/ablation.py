@@ -5,10 +5,10 @@
 
 Rows and sizes are in benchmarks/ablation.yaml. Each row is a run of train/run.py, whose settings, log and predictions
 are kept in results/ablation/; what is there isn't trained again, and an interrupted row goes on from its checkpoint in
-the output folder. After every row ablation.json (figures, and each row's difference in cross-entropy from the recipe
-itself on the same knees) and ablation.png are written anew. The recipe itself is the first row, and for rows trained in
-float32, where the machine has no bfloat16, the row float32. The intervals of the differences are over patients, for one
-training of each row: what another seed alone does is in the rows of that name.
+the output folder. After every row ablation.json and ablation.png are written anew: figures, and by how much each row's
+cross-entropy is over that of the recipe itself on the same knees. The recipe itself is the mean of its own runs (the
+first row, those with another seed, the one in float32); how far these lie from their mean is what chance does. The
+intervals of the differences are over patients, for one training of each row.
 """
 
 import argparse
@@ -91,17 +91,9 @@ def keep(run: Path, name: str) -> None:
     record.keep(run, KEPT, RESULTS / name)
 
 
-def itself(plan: dict, finished: dict[str, str]) -> dict[str, str]:
-    """The row that each is compared with: the recipe itself, in the row's own precision where that was trained.
-
-    Args:
-        finished: precision by name, in the plan's order.
-    """
-    first = next(iter(plan["rows"]))
-    unchanged = {precision: name for name, precision in finished.items() if not plan["rows"][name]}
-    return {
-        name: unchanged.get(precision, first) if plan["rows"][name] else first for name, precision in finished.items()
-    }
+def own_runs(plan: dict, finished: list[str]) -> list[str]:
+    """The finished rows that train the recipe itself: what differs between them is chance."""
+    return [name for name in finished if all(setting.startswith("seed=") for setting in plan["rows"][name])]
 
 
 def _training(plan: recipe.Recipe) -> dict:
@@ -109,38 +101,48 @@ def _training(plan: recipe.Recipe) -> dict:
     return plan.model_dump(exclude={"description", "note", "grading"})
 
 
+def processor_seconds(seconds: dict) -> float | None:
+    """Of a run whose one process did all epochs; of one that was interrupted they are not known."""
+    if seconds["epochs"] > seconds.get("this_process", 0):
+        return None
+    return seconds.get("this_process_of_processors")
+
+
 def report(plan: dict) -> None:
     """Write the figures and the picture from the rows that are finished; the first row must be among them."""
     finished = [name for name in plan["rows"] if is_finished(name)]
     first = next(iter(plan["rows"]))
     if first not in finished:
-        raise KoaError(f"every row is compared with {first!r}; train that one first.")
+        raise KoaError(f"the other rows are compared with {first!r}; train that one first.")
     predicted = {name: Predictions.read(RESULTS / name) for name in finished}
     of_first = predicted[first]
     for name, one in predicted.items():
         if one.file_names != of_first.file_names:
             raise KoaError(f"the row {name} is not about the same knees as {first}; train it anew.")
     runs = {name: json.loads((RESULTS / name / "run.json").read_text()) for name in finished}
-    compared_with = itself(plan, {name: run["machine"]["precision"] for name, run in runs.items()})
-    figures = {name: figures_of(one) for name, one in predicted.items()}
+    figures, losses = {}, {}
+    for name, one in predicted.items():
+        figures[name], losses[name] = figures_of(one)
+    own = own_runs(plan, finished)
+    of_itself = np.mean([losses[name] for name in own], axis=0)
     rows = []
     for name, run in runs.items():
         trained = recipe.load(RESULTS / name / "recipe.yaml")
         if _training(trained) != _training(recipe.load(plan["recipe"], settings_of(plan, name))):
             raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it anew.")
-        more = figures[name][1] - figures[compared_with[name]][1]
+        more = losses[name] - of_itself
         rows.append(
             {
                 "row": name,
                 "changes": [*plan["rows"][name], *filter(None, [" ".join(options_of(plan, name))])],
                 "epochs": sum(stage.epochs for stage in trained.stages),
                 "seed": trained.seed,
-                **figures[name][0],
-                "compared_with": compared_with[name],
+                **figures[name],
+                "is_the_recipe_itself": name in own,
                 "cross_entropy_more": float(more.mean()),
                 "cross_entropy_more_95": bootstrap_mean(more, of_first.patients),
                 "seconds": run["seconds"]["epochs"],
-                "processor_seconds": run["seconds"].get("this_process_of_processors"),
+                "processor_seconds": processor_seconds(run["seconds"]),
                 "trained_on": run["machine"],
                 "git_commit_of_run": run["git_commit"],
             }
@@ -149,10 +151,10 @@ def report(plan: dict) -> None:
         RESULTS / "ablation.json",
         {"what": "one change at a time", "recipe": plan["recipe"], "small": plan["small"], "rows": rows},
     )
-    seeds = [row["cross_entropy_more"] for row in rows if row["row"] == first or row["row"].startswith("seed_")]
-    label = "cross-entropy over that of the recipe itself, on the same knees (right is worse)"
-    band = (min(seeds), max(seeds))
-    plots.differences(rows[1:] or rows, "cross_entropy_more", label, RESULTS / "ablation.png", band)
+    by_chance = [row["cross_entropy_more"] for row in rows if row["is_the_recipe_itself"]]
+    label = "cross-entropy over the mean of the recipe's own runs, on the same knees (right is worse)"
+    band = (min(by_chance), max(by_chance))
+    plots.differences(rows, "cross_entropy_more", label, RESULTS / "ablation.png", band)
     shown = ("accuracy", "quadratic_weighted_kappa", "macro_auc", "cross_entropy", "cross_entropy_more")
     recording.show(
         f"{plan['recipe']}, small", [{"row": row["row"], **{key: round(row[key], 3) for key in shown}} for row in rows]

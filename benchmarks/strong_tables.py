@@ -136,10 +136,12 @@ def one_at_a_time() -> list[str]:
             from_accelerate(row["trained_on"]["precision"]),
             *(f"{row[name]:.3f}" for name in FIGURES),
             f"{row['cross_entropy']:.3f}",
-            with_interval(row["cross_entropy_more"], row["cross_entropy_more_95"], "+") if row is not rows[0] else "",
+            with_interval(row["cross_entropy_more"], row["cross_entropy_more_95"], "+"),
         ]
         for row in rows
     ]
+    own = [row for row in rows if row["is_the_recipe_itself"]]
+    by_chance = [row["cross_entropy_more"] for row in own]
     read_as = [
         [
             READ_OUTS[way],
@@ -155,8 +157,9 @@ def one_at_a_time() -> list[str]:
     return [
         f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs on "
         f"{machines}; most probable grade, no mirror image, temperature fitted on other patients. The recipe itself is "
-        "the first row, and for those trained in fp32 the row `float32`. The intervals are over patients, for one "
-        "training of each row; the rows `seed` are the recipe itself with another seed:",
+        f"the mean of its {len(own)} own runs ({', '.join(row['row'].replace('_', ' ') for row in own)}), which lie "
+        f"{min(by_chance):+.3f} to {max(by_chance):+.3f} from it by chance alone. The intervals are over patients, for "
+        "one training of each row:",
         table(header, changed),
         f"**The same {len(rows)} networks read in four ways**, means:",
         table(["read as", "accuracy", "QWK", "MAE"], read_as),

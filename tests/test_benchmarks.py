@@ -89,14 +89,15 @@ def test_the_oldest_libraries_are_the_lower_bounds_and_what_failed_with_them_is_
 
 
 @pytest.fixture
-def two_rows(tmp_path, monkeypatch):
-    """An ablation's plan and folder with two finished rows; the second is less sure of what is right."""
+def three_rows(tmp_path, monkeypatch):
+    """An ablation's plan and folder with three finished rows, each less sure of what is right than the one before."""
     monkeypatch.setattr(ablation, "RESULTS", tmp_path / "results")
-    plan = {"recipe": "phantom", "small": ["image_size=71"], "rows": {"as_it_is": [], "seed_1": ["seed=1"], "no": []}}
+    rows = {"as_it_is": [], "seed_1": ["seed=1"], "no_ema": ["stages.0.ema=0"], "not_yet": []}
+    plan = {"recipe": "phantom", "small": ["image_size=71"], "rows": rows}
     grades = np.arange(60) % 5
     names = [f"{9000000 + i // 2}{'RL'[i % 2]}.png" for i in range(60)]
     noise = np.random.default_rng(0).normal(size=(60, 5))
-    for name, sure in (("as_it_is", 3.0), ("seed_1", 1.0)):
+    for name, sure in (("as_it_is", 4.0), ("seed_1", 3.0), ("no_ema", 1.0)):
         folder = tmp_path / "results" / name
         folder.mkdir(parents=True)
         logits = sure * np.eye(5)[grades] + noise
@@ -109,38 +110,29 @@ def two_rows(tmp_path, monkeypatch):
     return plan, tmp_path
 
 
-def test_an_ablation_compares_its_finished_rows_knee_by_knee(two_rows):
-    plan, folder = two_rows
+def test_an_ablation_compares_its_rows_knee_by_knee_with_the_mean_of_the_recipes_own_runs(three_rows):
+    plan, folder = three_rows
     ablation.report(plan)
-    first, second = json.loads((folder / "results" / "ablation.json").read_text())["rows"]
-    assert first["cross_entropy_more"] == 0
-    assert second["cross_entropy_more"] == pytest.approx(second["cross_entropy"] - first["cross_entropy"], abs=1e-6)
-    low, high = second["cross_entropy_more_95"]
-    assert 0 < low < second["cross_entropy_more"] < high
+    rows = json.loads((folder / "results" / "ablation.json").read_text())["rows"]
+    assert [row["is_the_recipe_itself"] for row in rows] == [True, True, False]
+    itself = (rows[0]["cross_entropy"] + rows[1]["cross_entropy"]) / 2
+    for row in rows:
+        assert row["cross_entropy_more"] == pytest.approx(row["cross_entropy"] - itself, abs=1e-6)
+    low, high = rows[2]["cross_entropy_more_95"]
+    assert 0 < low < rows[2]["cross_entropy_more"] < high
     assert (folder / "results" / "ablation.png").stat().st_size > 0
 
 
-def test_a_row_of_an_ablation_is_compared_with_the_recipe_itself_in_its_own_precision():
-    plan = {"rows": {"as_it_is": [], "no_ema": ["ema=0"], "float32": [], "no_flip": ["flip=false"]}}
-    assert ablation.itself(plan, {"as_it_is": "bf16", "no_ema": "bf16", "float32": "no", "no_flip": "no"}) == {
-        "as_it_is": "as_it_is",
-        "no_ema": "as_it_is",
-        "float32": "as_it_is",
-        "no_flip": "float32",
-    }
-    assert ablation.itself(plan, {"as_it_is": "bf16", "no_flip": "no"})["no_flip"] == "as_it_is"
-
-
-def test_an_ablation_refuses_a_row_of_another_plan(two_rows):
-    plan, _ = two_rows
+def test_an_ablation_refuses_a_row_of_another_plan(three_rows):
+    plan, _ = three_rows
     plan["small"] = ["image_size=96"]
     with pytest.raises(KoaError, match="trained by another recipe"):
         ablation.report(plan)
 
 
-def test_scrutiny_compares_two_models_on_the_same_patients(two_rows, monkeypatch):
+def test_scrutiny_compares_two_models_on_the_same_patients(three_rows, monkeypatch):
     monkeypatch.setattr(scrutiny, "REPEATS", 50)
-    sure, less_sure = (two_rows[1] / "results" / name for name in ("as_it_is", "seed_1"))
+    sure, less_sure = (three_rows[1] / "results" / name for name in ("as_it_is", "no_ema"))
     scrutiny.main([str(sure), "--before", str(less_sure)])
     found = json.loads((sure / "scrutiny.json").read_text())
     assert found["knees"] == 60

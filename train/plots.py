@@ -159,7 +159,7 @@ def differences(rows: list[dict], value: str, label: str, path: Path, band: tupl
     middle = np.array([row[value] for row in rows])
     low, high = np.array([row[f"{value}_95"] for row in rows]).T
     axis.errorbar(middle, places, xerr=(middle - low, high - middle), fmt="o", ms=5, color="#1f5fa8", capsize=3)
-    axis.axvspan(*band, color="0.9", label="other seeds")
+    axis.axvspan(*band, color="0.9", label="what chance does")
     axis.axvline(0, color="0.7", lw=1)
     axis.legend(frameon=False, fontsize=8)
     axis.set_yticks(places, [row["row"].replace("_", " ") for row in rows])
