@@ -126,7 +126,6 @@ def one_at_a_time() -> list[str]:
     """The ablation on small images: what each change does, and what each read-out does on average over its networks."""
     found = read("ablation/ablation.json")
     rows, small = found["rows"], ", ".join(found["small"])
-    machines = " and ".join(sorted({computed_on(row["trained_on"]) for row in rows}))
     changed = [
         [
             row["row"].replace("_", " "),
@@ -155,8 +154,8 @@ def one_at_a_time() -> list[str]:
     header = ["row", "changed", "epochs", "seed", "processor minutes", "in", *FIGURES.values(), "cross-entropy"]
     header.append("more than the recipe itself (95 %, same knees)")
     return [
-        f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs on "
-        f"{machines}; most probable grade, no mirror image, temperature fitted on other patients. The recipe itself is "
+        f"**One change at a time** to `{found['recipe']}` on small images (`{small}`), {len(rows)} runs; "
+        "most probable grade, no mirror image, temperature fitted on other patients. The recipe itself is "
         f"the mean of its {len(own)} own runs ({', '.join(row['row'].replace('_', ' ') for row in own)}), which lie "
         f"{min(by_chance):+.3f} to {max(by_chance):+.3f} from it by chance alone. The intervals are over patients, for "
         "one training of each row:",
