@@ -4,7 +4,8 @@
     python benchmarks/versions.py --only oldest --environments envs    # keeps what it installs, for the next time
 
 Each set is installed from nothing: 7 GB, and half an hour with the suite on two cores. The README's part on versions is
-written anew. Tests that need the real data and weights run where KOA_DATA and KOA_WEIGHTS name them.
+written anew. Tests that need the real data and weights run where KOA_DATA and KOA_WEIGHTS name them. The exit code is 1
+where a test failed.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -49,9 +51,10 @@ SUITE_RAN = (0, 1)  # what pytest exits with where every test was run, without a
 
 
 def requirements(text: str) -> list[Requirement]:
-    """Those of a requirements file."""
+    """Those of a requirements file that this platform needs."""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return [Requirement(line) for line in lines if line and not line.startswith("-")]
+    found = [Requirement(line) for line in lines if line and not line.startswith("-")]
+    return [requirement for requirement in found if not requirement.marker or requirement.marker.evaluate()]
 
 
 def lower_bounds(needed: Iterable[Requirement]) -> str:
@@ -79,11 +82,12 @@ def install(which: str, folder: Path) -> Path:
         KoaError: pip can't install the set.
     """
     python = folder / "bin/python"
-    if not python.exists():
+    if not (folder / "bin/pip").exists():
         venv.create(folder, with_pip=True)
     constraints = folder / "constraints.txt"
     constraints.write_text(lower_bounds(requirements(REQUIREMENTS.read_text())) if which == "oldest" else "")
-    command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--upgrade", "-c", constraints]
+    command = [python, "-m", "pip", "install", "--disable-pip-version-check", "-c", constraints]
+    command += ["--upgrade", "--upgrade-strategy", "eager"]  # as from nothing, also in what was kept
     if subprocess.run([*command, "-r", ROOT / "requirements-dev.txt"]).returncode:
         raise KoaError(f"pip can't install the {which} set (its own words are above).")
     return python
@@ -120,14 +124,14 @@ def measure(which: str, folder: Path) -> dict:
     """Install one set, run the suite with it; a record of both."""
     python = install(which, folder)
     listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True)
-    found = {package["name"].lower().replace("_", "-"): package["version"] for package in json.loads(listed.stdout)}
+    found = {canonicalize_name(package["name"]): package["version"] for package in json.loads(listed.stdout)}
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     names = [requirement.name for requirement in requirements(REQUIREMENTS.read_text())]
     return {
         "date": date.today().isoformat(),
         "git_commit": git_commit(),
         "python": version,
-        "packages": {name: found[name.lower()] for name in names},
+        "packages": {name: found[canonicalize_name(name)] for name in names},
         "suite": suite(python),
     }
 
@@ -146,7 +150,7 @@ def render(result: dict) -> str:
 
 
 @exit_2_on_bad_input
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=SETS, default=SETS, metavar="SET", help=f"of {', '.join(SETS)}")
     parser.add_argument("--environments", type=Path, help="folder to install in and keep (default: a temporary one)")
@@ -158,6 +162,7 @@ def main() -> None:
             result[which] = measure(which, parent.resolve() / which)
             write_text(RESULT, json.dumps(result, indent=2) + "\n")
             readme.put("versions", render(result))
+    return 1 if any(result[which]["suite"]["failed"] for which in args.only) else 0
 
 
 if __name__ == "__main__":

@@ -102,7 +102,8 @@ class TorchEngine:
 class OpenVinoEngine:
     """The network as OpenVINO computes it on a CPU.
 
-    It is converted once for each set of weights, compared with torch, and kept in `cache_folder()`.
+    It is converted once for each set of weights, compared with torch, and kept in `cache_folder()`. What one processor
+    computes says nothing of another with other instructions, so each kind compares anew.
 
     Raises:
         KoaError: OpenVINO isn't installed, can't do this, or computes something else than torch does.
@@ -176,7 +177,8 @@ def _converted(network: Network, numbers: Int8 | None) -> Path:
             f"{INT8_FILE} was made for other weights; run train/quantise.py again, or choose another precision."
         )
     what = f"{network.layer} {network.image_size} {weights} {numbers.fingerprint if numbers else ''}"
-    folder = cache_folder() / hashlib.sha256(f"{openvino.__version__} {what}".encode()).hexdigest()[:24]
+    computes = f"{openvino.__version__} {torch.backends.cpu.get_cpu_capability()}"
+    folder = cache_folder() / hashlib.sha256(f"{computes} {what}".encode()).hexdigest()[:24]
     file = folder / "network.xml"
     if file.is_file():
         return file
