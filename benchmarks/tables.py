@@ -43,6 +43,9 @@ def _goal(what: str, wanted: float, reached: float, unit: str, limit: str, more:
     return f"{said}, so reached." if ratio >= 1 else f"{said}: missed by {abs(reached / wanted - 1):.0%}. {limit}"
 
 
+H100_GOAL = 3000  # images a second at 299 px
+
+
 def one_xray(result: dict) -> str:
     differences, share = result["against_torch_fp32"], result["share_of_the_ceiling"]
     taken = {way: one["single"] for way, one in result["milliseconds"].items()}
@@ -65,7 +68,7 @@ def one_xray(result: dict) -> str:
     ]
     whole = {way: ms for way, ms in taken.items() if way.startswith("openvino") and "(" not in way}
     floats, eights = ({way: ms for way, ms in whole.items() if ("int8" in way) == eight} for eight in (False, True))
-    limit = f"The passes alone would take {_least(result)} as one matrix product."
+    limit = f"The two passes that it takes with the mirror image would take {_least(result)} as one matrix product."
     goals = [_goal("Without quantisation", 44, min(floats.values()), " ms", limit)]
     if eights:
         goals.append(
@@ -123,6 +126,8 @@ def fine_tune(result: dict) -> str:
             f"{reading['images_a_second_read_later']:.0f} later, when they are in memory; here "
             f"{reading['images_a_second_trained']:g} a second are trained at {reading['size']} px."
         )
+        if reading["images_a_second_read_later"] < H100_GOAL:
+            text += f" A GPU at the goal, {H100_GOAL} a second, would wait for them; `--workers` is not measured."
     if "device" not in result:
         text += " No GPU was at hand: what one does, and torch.compile on it, is not measured (`--device cuda`)."
     return text
@@ -154,6 +159,7 @@ def trunk_cache(result: dict) -> str:
             f"At the speed of the matrix product, {next(iter(result['matrix_product_gflops'].values()))} GFLOP/s, it "
             f"would take {cached['minutes_at_the_ceiling']:.1f}.",
         )
+        + _paper_run()
         + " "
         + _goal(
             "Times the baseline",
@@ -163,6 +169,18 @@ def trunk_cache(result: dict) -> str:
             f"At its ceiling it would be {plain / cached['minutes_at_the_ceiling']:.1f} times.",
             more=True,
         )
+    )
+
+
+def _paper_run() -> str:
+    """How long the paper's recipe took as it was run, where its record is kept."""
+    record = RESULTS / "paper" / "run.json"
+    if not record.is_file():
+        return ""
+    minutes = json.loads(record.read_text())["seconds"]["this_process"] / 60
+    return (
+        f" The run in results/paper took {minutes:.1f}, with reading, the last evaluation in float32 and the plots, and "
+        "with other work beside it at times."
     )
 
 
@@ -181,6 +199,8 @@ def demo(result: dict) -> str:
 def load(result: dict) -> str:
     together = result["batches"]
     sizes = ", ".join(f"{size}: {value:g}" for size, value in together["milliseconds_an_image"].items())
+    shares, last = [row["clients_share_of_the_processor"] for row in result["rows"]], result["rows"][-1]
+    memory = ", ".join(f"{row['megabytes_end']} after {row['clients']} clients" for row in result["rows"])
     return table(
         [
             {
@@ -203,8 +223,8 @@ def load(result: dict) -> str:
             20,
             max(row["grades_a_second"] for row in result["rows"]),
             "",
-            f"The ceiling itself is {result['ceiling_grades_a_second']:g}, and server and clients share the cores "
-            "with it.",
+            f"The ceiling itself is {result['ceiling_grades_a_second']:g}; the clients take "
+            f"{min(shares):.0%} to {max(shares):.0%} of the processor, what takes the rest is not measured.",
             more=True,
         )
         + " "
@@ -213,8 +233,10 @@ def load(result: dict) -> str:
             5,
             result["rows"][-1]["p95_seconds"],
             " s",
-            "Those who wait are served in turn, so it is their number over the grades a second.",
+            f"Those who wait are served in turn: {last['clients']} over {last['grades_a_second']:g} a second are "
+            f"{last['clients'] / last['grades_a_second']:.1f} s.",
         )
+        + f" Memory: {result['rows'][0]['megabytes_start']} MB at the start, {memory}."
         + f" Several X-rays in one forward pass, ms an X-ray by the number of them: {sizes}; the best gains "
         f"{together['gain_of_the_best'] - 1:.0%}"
         + (
@@ -241,11 +263,14 @@ def growth(result: dict) -> str:
                 }
             )
     straight = ", ".join(f"{name} {step['linearity']}" for name, step in result["steps"].items() if "linearity" in step)
+    slopes = ", ".join(f"{name} {step['megabytes_more_in_100000'] / 100:.3g}" for name, step in result["steps"].items())
     return table(rows) + (
         "\n\nThe baseline of each step is its first row. What an image more takes at the end, in what it takes at the "
-        f"beginning (1: a straight line): {straight}. Memory without the files that are mapped into it. Build and "
-        "verify begin with the whole release; the network's steps with a part, since a cache of sixteen times the "
-        "release would need 111 GB of disk."
+        f"beginning (1: a straight line): {straight}. Memory without the files that are mapped into it; MB more for "
+        f"1000 images more, by the last two rows: {slopes}. Build and verify begin with the whole release; the "
+        "network's steps with a part, since a cache of sixteen times the release would need 111 GB of disk, and the "
+        "passes hours; "
+        "whether their memory goes on growing by so much is not measured."
     )
 
 

@@ -207,8 +207,11 @@ def bootstrap_mean(values: np.ndarray, patients, repeats: int = 2000, seed: int 
     """
     _, patient = np.unique(np.asarray(patients), return_inverse=True)
     sums, counts = np.bincount(patient, values), np.bincount(patient)
-    drawn = np.random.default_rng(seed).integers(0, len(counts), (repeats, len(counts)))
-    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), (2.5, 97.5))
+    random, means = np.random.default_rng(seed), []
+    for _ in range(repeats):
+        drawn = random.integers(0, len(counts), len(counts))
+        means.append(sums[drawn].sum() / counts[drawn].sum())
+    low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
 
 
