@@ -179,8 +179,8 @@ def _paper_run() -> str:
         return ""
     minutes = json.loads(record.read_text())["seconds"]["this_process"] / 60
     return (
-        f" The run in results/paper took {minutes:.1f}, with reading, the last evaluation in float32 and the plots, and "
-        "with other work beside it at times."
+        f" The run in results/paper took {minutes:.1f}, with reading, the last evaluation in float32 and the plots, "
+        "and with other work beside it at times."
     )
 
 
