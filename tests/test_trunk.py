@@ -1,12 +1,17 @@
 """The trunk cache's engines agree, and what is stored is what the tail takes."""
 
+import shutil
+
 import pytest
 import torch
 from accelerate import Accelerator
 
-from koa_hf import xception
+from koa_hf import dataset, xception
+from koa_hf.preprocess import Preprocessing
 from train import trunk
+from train.data import KneeImages
 from train.trunk import OpenVinoTrunk, Trunk, channels_first, channels_last
+from train.trunk_cache import TrunkCache
 
 SIZE = 96
 CUTS = ["fc", "block11"]  # any order
@@ -49,7 +54,28 @@ def test_few_images_and_a_network_that_openvino_can_not_take_are_left_to_torch(n
         raise RuntimeError("no such layer")
 
     monkeypatch.setattr(trunk, "OpenVinoTrunk", refused)
-    assert trunk.fastest(network, CUTS, accelerator, images=10, image_size=SIZE).engine == "torch"
+    assert [way.engine for way in trunk.ways(network, CUTS, accelerator, images=10, image_size=SIZE)] == ["torch"]
     assert capsys.readouterr().out == ""
-    assert trunk.fastest(network, CUTS, accelerator, images=10_000, image_size=SIZE).engine == "torch"
+    assert [way.engine for way in trunk.ways(network, CUTS, accelerator, images=10_000, image_size=SIZE)] == ["torch"]
     assert "no such layer" in capsys.readouterr().out
+
+
+def test_a_cache_is_filled_by_the_faster_way_and_goes_on_with_the_one_that_began_it(
+    network, dataset_folder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(trunk, "WORTH_CONVERTING", 0)
+    images = {"train": KneeImages(dataset.load(str(dataset_folder))["train"], Preprocessing(SIZE))}
+
+    def engine(seconds: list[float]) -> str:
+        cache = TrunkCache(tmp_path, Accelerator(cpu=True), "no")
+        used = []
+        monkeypatch.setattr(cache, "_seconds", lambda *_: seconds)
+        monkeypatch.setattr(cache, "_fill", lambda way, *_: used.append(way.engine.split()[0]))
+        cache.open(network, images, {"train": "the same"}, CUTS)
+        return used[0]
+
+    assert engine([2.0, 1.0]) == "openvino"
+    assert "ms an image: torch 125, openvino" in capsys.readouterr().out
+    assert engine([1.0, 2.0]) == "openvino"  # a resumed run computes what it would have
+    shutil.rmtree(tmp_path)
+    assert engine([1.0, 2.0]) == "torch"

@@ -1,4 +1,4 @@
-"""The frozen trunk in front of the cuts, and what computes it: torch, or OpenVINO, which is faster on CPUs."""
+"""The frozen trunk in front of the cuts, and what can compute it: torch, and on CPUs OpenVINO."""
 
 import importlib.util
 
@@ -71,14 +71,20 @@ class OpenVinoTrunk:
         return [value.to(self.dtype) for value in engines.compute(self._compiled, images)]
 
 
-def fastest(model: nn.Module, cuts: list[str], accelerator: Accelerator, images: int, image_size: int):
-    """The trunk of a model in front of some cuts, as this machine computes it fastest for so many images."""
+def ways(
+    model: nn.Module, cuts: list[str], accelerator: Accelerator, images: int, image_size: int
+) -> list[Trunk | OpenVinoTrunk]:
+    """All that can compute the trunk of a model in front of some cuts here, and is worth preparing for so many images.
+
+    Which is the fastest depends on the machine, the precision and the size: `TrunkCache` measures.
+    """
     trunk = Trunk(model, cuts).eval()
+    found = [trunk.to(accelerator.device)]
     precision = from_accelerate(accelerator.mixed_precision)
     suits = accelerator.device.type == "cpu" and precision in ("fp32", "bf16") and images >= WORTH_CONVERTING
     if suits and importlib.util.find_spec("openvino"):
         try:
-            return OpenVinoTrunk(trunk, precision, image_size)
+            found.append(OpenVinoTrunk(trunk, precision, image_size))
         except RuntimeError as error:
             accelerator.print(f"the trunk is left to torch: OpenVINO can't take it ({str(error).splitlines()[0]})")
-    return trunk.to(accelerator.device)
+    return found
