@@ -173,6 +173,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output-dir", required=True, type=Path, help="where the runs are, a folder each")
     parser.add_argument("--only", nargs="+", choices=list(plan["rows"]), metavar="ROW", help="train these rows alone")
     args = parser.parse_args(argv)
+    first = next(iter(plan["rows"]))
+    if args.only and first not in args.only and not is_finished(first):
+        raise KoaError(f"the other rows are compared with {first!r}; train that one first.")
     for name in args.only or plan["rows"]:
         folder = args.output_dir / name
         if not is_finished(name):

@@ -29,8 +29,9 @@ from train.fitting import calibration_errors_by_chance, folds_of
 from train.predictions import Predictions
 from train.recipe import POWERS
 
+MODELS = "the model's own"  # its rules' temperature, fitted on these very knees, is in the probabilities already
 SPREAD = 0.5  # of the normal prior of logarithms of factors, and of biases, around doing nothing
-CALIBRATORS = {"none": (0, 0), "temperature": (1, 0), "temperature and bias": (1, NUM_GRADES), "vector scaling": (5, 5)}
+CALIBRATORS = {MODELS: (0, 0), "temperature": (1, 0), "temperature and bias": (1, NUM_GRADES), "vector scaling": (5, 5)}
 """How many factors and how many biases each fits."""
 
 
@@ -80,9 +81,9 @@ def main(argv: list[str] | None = None) -> None:
                 "by_chance_95": [round(float(low), 4), round(float(high), 4)],
                 **{key: round(figures[key], 4) for key in ("accuracy", "quadratic_weighted_kappa")},
                 "cross_entropy": round(float(losses[name].mean()), 4),
-                "cross_entropy_more_than_temperature": round(float(more.mean()), 4) if name != "none" else None,
+                "cross_entropy_more_than_temperature": round(float(more.mean()), 4) if name != MODELS else None,
                 "cross_entropy_more_95": [round(value, 4) for value in bootstrap_mean(more, patients)]
-                if name not in ("none", "temperature")
+                if name not in (MODELS, "temperature")
                 else None,
             }
         )

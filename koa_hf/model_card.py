@@ -209,6 +209,12 @@ def render(folder: Path) -> ModelCard:
         for row_name, row in zip(GRADE_NAMES, figures["confusion_matrix"], strict=True)
     ]
     rules, kept_in_int8 = Rules.load(folder), _grades_kept_in_int8(folder)
+    of_folder = rules.model_dump(mode="json")
+    if any(of_folder[key] != value for key, value in metrics.get("rules", {}).items()):
+        raise KoaError(
+            f"{folder / 'metrics.json'} was measured by other rules than the folder has now; measure it again by "
+            f"train/evaluate.py --model {folder} --split {metrics['split']} --output-dir {folder} --dataset DATASET."
+        )
     ruled, source = rules != Rules(), dataset_id or "data/knee-kl"
     bundling = BUNDLING.format(recipe_name=recipe["name"], source=source) if ruled else ""
     if kept_in_int8 is not None:

@@ -11,9 +11,9 @@ from koa_hf.errors import KoaError
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INT8_FILE = "int8.safetensors"
+"""What `koa_hf.int8` needs beside the weights; optional."""
 RECIPE_BEFORE_FILE = "recipe_before.yaml"
 """The recipe of the run that this one continued."""
-"""What `koa_hf.int8` needs beside the weights; optional."""
 
 BUNDLED_MODEL = "models/koa-xception"
 """The model that comes with the project, relative to the repository."""

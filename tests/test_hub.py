@@ -157,6 +157,17 @@ def test_an_imagenet_recipe_names_the_model_that_it_starts_from(circle, tmp_path
     assert model_card.render(folder).data.base_model == "timm/legacy_xception.tf_in1k"
 
 
+def test_a_card_does_not_give_figures_of_other_rules_for_those_of_the_model(circle, tmp_path):
+    from koa_hf import model_card
+    from koa_hf.errors import KoaError
+    from koa_hf.rules import Rules
+
+    folder = shutil.copytree(circle.run, tmp_path / "run")
+    Rules(temperature=2).save(folder)
+    with pytest.raises(KoaError, match=r"measured by other rules.*measure it again by train/evaluate\.py"):
+        model_card.render(folder)
+
+
 # --- loading, with stock libraries only
 
 LOAD_DATA = f"""

@@ -61,7 +61,7 @@ def confusion_matrix(counts: list[list[int]], title: str, path: Path) -> None:
     axis.set_yticks(range(len(names)), names)
     axis.set_xlabel("predicted KL grade")
     axis.set_ylabel("reader's KL grade")
-    axis.set_title(title, size=11)
+    figure.suptitle(title, size=11)
     figure.colorbar(picture, label="share of the reader's grade")
     _save(figure, path)
 
