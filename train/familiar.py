@@ -116,8 +116,16 @@ def worth(
 
 
 def best(rows: list[dict], but: str | None = None) -> int:
-    """Which of the rows of `worth` catches most, on average over the kinds; `but` is a kind that doesn't count."""
-    return int(np.argmax([np.mean([share for kind, share in row["caught"].items() if kind != but]) for row in rows]))
+    """Which of the rows of `worth` catches most, on average over the kinds, and of equal ones has the highest AUROC.
+
+    Args:
+        but: a kind that doesn't count.
+    """
+
+    def mean(row: dict, figure: str) -> float:
+        return float(np.mean([value for kind, value in row[figure].items() if kind != but]))
+
+    return max(range(len(rows)), key=lambda i: (mean(rows[i], "caught"), mean(rows[i], "auroc")))
 
 
 def with_each_kind_left_out(rows: list[dict]) -> dict[str, dict]:
