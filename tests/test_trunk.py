@@ -75,7 +75,7 @@ def test_a_cache_is_filled_by_the_faster_way_and_goes_on_with_the_one_that_began
         return used[0]
 
     assert engine([2.0, 1.0]) == "openvino"
-    assert "ms an image: torch 125, openvino" in capsys.readouterr().out
+    assert "trunk by torch: 125 ms an image" in capsys.readouterr().out
     assert engine([1.0, 2.0]) == "openvino"  # a resumed run computes what it would have
     shutil.rmtree(tmp_path)
     assert engine([1.0, 2.0]) == "torch"

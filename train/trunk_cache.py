@@ -156,8 +156,8 @@ class TrunkCache:
         if number is None and len(prepared) > 1:
             seconds = self._seconds([trunk for trunk, _ in prepared], size)
             [number] = broadcast_object_list([seconds.index(min(seconds))])
-            each = (f"{t.engine} {1000 * s / self.batch_size:.0f}" for (t, _), s in zip(prepared, seconds, strict=True))
-            self.accelerator.print(f"the trunk in ms an image: {', '.join(each)}")
+            for (trunk, _), taken in zip(prepared, seconds, strict=True):
+                self.accelerator.print(f"trunk by {trunk.engine}: {1000 * taken / self.batch_size:.0f} ms an image")
         return number or 0
 
     def _seconds(self, trunks: list[Trunk | OpenVinoTrunk], size: int) -> list[float]:
