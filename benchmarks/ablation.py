@@ -108,25 +108,30 @@ def processor_seconds(seconds: dict) -> float | None:
     return seconds.get("this_process_of_processors")
 
 
+def check_the_first(plan: dict, rows: list[str]) -> None:
+    """Refuse to go on where the plan's first row is neither finished nor among those that are trained now."""
+    first = next(iter(plan["rows"]))
+    if first not in rows and not is_finished(first):
+        raise KoaError(f"the other rows are compared with {first!r}; train that one first.")
+
+
 def report(plan: dict) -> None:
     """Write the figures and the picture from the rows that are finished; the first row must be among them."""
+    check_the_first(plan, [])
     finished = [name for name in plan["rows"] if is_finished(name)]
-    first = next(iter(plan["rows"]))
-    if first not in finished:
-        raise KoaError(f"the other rows are compared with {first!r}; train that one first.")
     predicted = {name: Predictions.read(RESULTS / name) for name in finished}
-    of_first = predicted[first]
+    of_first = predicted[finished[0]]
     for name, one in predicted.items():
         if one.file_names != of_first.file_names:
-            raise KoaError(f"the row {name} is not about the same knees as {first}; train it anew.")
-    runs = {name: json.loads((RESULTS / name / "run.json").read_text()) for name in finished}
+            raise KoaError(f"the row {name} is not about the same knees as {finished[0]}; train it anew.")
     figures, losses = {}, {}
     for name, one in predicted.items():
         figures[name], losses[name] = figures_of(one)
     own = own_runs(plan, finished)
     of_itself = np.mean([losses[name] for name in own], axis=0)
     rows = []
-    for name, run in runs.items():
+    for name in finished:
+        run = json.loads((RESULTS / name / "run.json").read_text())
         trained = recipe.load(RESULTS / name / "recipe.yaml")
         if _training(trained) != _training(recipe.load(plan["recipe"], settings_of(plan, name))):
             raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it anew.")
@@ -173,10 +178,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output-dir", required=True, type=Path, help="where the runs are, a folder each")
     parser.add_argument("--only", nargs="+", choices=list(plan["rows"]), metavar="ROW", help="train these rows alone")
     args = parser.parse_args(argv)
-    first = next(iter(plan["rows"]))
-    if args.only and first not in args.only and not is_finished(first):
-        raise KoaError(f"the other rows are compared with {first!r}; train that one first.")
-    for name in args.only or plan["rows"]:
+    wanted = args.only or list(plan["rows"])
+    check_the_first(plan, wanted)
+    for name in wanted:
         folder = args.output_dir / name
         if not is_finished(name):
             if not record.is_finished(folder / "run.json"):

@@ -200,8 +200,7 @@ def scrutiny() -> list[str]:
         + ", ".join(f"{FIGURES[name]} {least[name]:g} in {held[name]:.0%}" for name in least)
         + f", all at once in {held['all of them']:.0%}. The read-out was chosen on the same knees; chosen on nine "
         f"tenths of the patients, it has these figures on the others: {elsewhere}. How often the reader's grade is in "
-        "the stated range, on "
-        "held-out patients, by the size of the range:",
+        "the stated range, on held-out patients, by the size of the range:",
         table(["grades in the range", "knees", "hold the reader's"], sizes),
         "The mean probability of each grade on held-out patients, and how often it is the reader's:",
         table(["grade", "mean probability", "frequency", "difference (95 %)"], grades),

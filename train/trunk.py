@@ -71,9 +71,10 @@ class OpenVinoTrunk:
         return [value.to(self.dtype) for value in engines.compute(self._compiled, images)]
 
 
-def ways(
-    model: nn.Module, cuts: list[str], accelerator: Accelerator, images: int, image_size: int
-) -> list[Trunk | OpenVinoTrunk]:
+AnyTrunk = Trunk | OpenVinoTrunk
+
+
+def ways(model: nn.Module, cuts: list[str], accelerator: Accelerator, images: int, image_size: int) -> list[AnyTrunk]:
     """All that can compute the trunk of a model in front of some cuts here, and is worth preparing for so many images.
 
     Which is the fastest depends on the machine, the precision and the size: `TrunkCache` measures.

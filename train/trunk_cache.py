@@ -26,12 +26,10 @@ from koa_hf import xception
 from koa_hf.errors import KoaError
 from koa_hf.preprocess import normalise
 from train.data import KneeImages
-from train.trunk import OpenVinoTrunk, Trunk, ways
+from train.trunk import AnyTrunk, ways
 
 # bfloat16 has no NumPy type: its bits are stored as 16-bit integers.
 STORED_AS = {torch.float32: np.float32, torch.float16: np.float16, torch.bfloat16: np.int16}
-
-
 TIMED = 3  # batches of each way to compute the trunk, after one that prepares it
 
 
@@ -65,6 +63,9 @@ class Slot:
 
     def done(self, mode: str) -> np.memmap:
         return np.memmap(self.folder / "done.bin", np.uint8, mode, shape=(self.rows,))
+
+
+Slots = dict[str, dict[str, Slot]]  # cut -> split -> slot
 
 
 class CachedActivations(Dataset):
@@ -126,9 +127,11 @@ class TrunkCache:
             KoaError: the disk is too small.
         """
         size = next(iter(images.values())).preprocessing.image_size
+        weights = {cut: xception.fingerprint(model, before=cut) for cut in cuts}
         trunks = ways(model, cuts, self.accelerator, sum(map(len, images.values())), size)
-        prepared = [(trunk, self._slots(model, trunk, images, fingerprints)) for trunk in trunks]
-        trunk, slots = prepared[self._choice(prepared, size)]
+        all_slots = [self._slots(trunk, weights, images, fingerprints) for trunk in trunks]
+        number = self._choice(trunks, all_slots, size)
+        trunk, slots = trunks[number], all_slots[number]
         self._check_disk([slot for at_cut in slots.values() for slot in at_cut.values()])
         if self.accelerator.is_main_process:
             for at_cut in slots.values():
@@ -149,18 +152,18 @@ class TrunkCache:
         if self.accelerator.is_main_process:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _choice(self, prepared: list[tuple[Trunk | OpenVinoTrunk, dict[str, dict[str, Slot]]]], size: int) -> int:
+    def _choice(self, trunks: list[AnyTrunk], all_slots: list[Slots], size: int) -> int:
         """The number of the trunk that the cache was begun with, else of the fastest; the same in all processes."""
-        begun = [any(slot.folder.exists() for one in slots.values() for slot in one.values()) for _, slots in prepared]
+        begun = [any(slot.folder.exists() for one in slots.values() for slot in one.values()) for slots in all_slots]
         [number] = broadcast_object_list([begun.index(True) if any(begun) else None])
-        if number is None and len(prepared) > 1:
-            seconds = self._seconds([trunk for trunk, _ in prepared], size)
+        if number is None and len(trunks) > 1:
+            seconds = self._seconds(trunks, size)
             [number] = broadcast_object_list([seconds.index(min(seconds))])
-            for (trunk, _), taken in zip(prepared, seconds, strict=True):
+            for trunk, taken in zip(trunks, seconds, strict=True):
                 self.accelerator.print(f"trunk by {trunk.engine}: {1000 * taken / self.batch_size:.0f} ms an image")
         return number or 0
 
-    def _seconds(self, trunks: list[Trunk | OpenVinoTrunk], size: int) -> list[float]:
+    def _seconds(self, trunks: list[AnyTrunk], size: int) -> list[float]:
         """What each takes for a batch at best; they take turns."""
         pixels = torch.zeros(self.batch_size, size, size, dtype=torch.uint8)
         taken: list[list[float]] = [[] for _ in trunks]
@@ -172,21 +175,20 @@ class TrunkCache:
         return [min(of_trunk[1:]) for of_trunk in taken]
 
     @torch.no_grad()
-    def _forward(self, trunk: Trunk | OpenVinoTrunk, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _forward(self, trunk: AnyTrunk, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         with self.accelerator.autocast():
             return dict(zip(trunk.cuts, trunk(normalise(pixels.to(self.accelerator.device))), strict=True))
 
-    def _slots(self, model, trunk, images, fingerprints) -> dict[str, dict[str, Slot]]:
+    def _slots(self, trunk: AnyTrunk, weights: dict[str, str], images: dict[str, KneeImages], fingerprints) -> Slots:
         size = next(iter(images.values())).preprocessing.image_size
         example = self._forward(trunk, torch.zeros(1, size, size, dtype=torch.uint8))
         slots = {}
         for cut in trunk.cuts:
-            weights = xception.fingerprint(model, before=cut)
             slots[cut] = {}
             for split, rows in images.items():
-                parts = [weights, fingerprints[split], size, cut, self.precision, trunk.engine, str(example[cut].dtype)]
-                key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
                 shape, dtype = tuple(example[cut].shape[1:]), example[cut].dtype
+                parts = [weights[cut], fingerprints[split], size, cut, self.precision, trunk.engine, str(dtype)]
+                key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
                 slots[cut][split] = Slot(self.folder / f"{split}-{cut}-{key}", len(rows), shape, dtype)
         return slots
 
