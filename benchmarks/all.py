@@ -41,7 +41,8 @@ class Benchmark:
 BENCHMARKS = (
     Benchmark("demo"),
     Benchmark("demo_load"),
-    Benchmark("fine_tune", data=True),
+    Benchmark("fine_tune"),
+    Benchmark("reading", needs=("KOA_DATA",), data=True),
     Benchmark("one_xray", needs=("KOA_DATA",), data=True),
     Benchmark("trunk_cache", needs=("KOA_DATA", "KOA_WEIGHTS"), data=True),
     Benchmark("growth", needs=("KOA_DATA",)),

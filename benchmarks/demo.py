@@ -2,7 +2,8 @@
 
     python benchmarks/demo.py
 
-Starts the demo as a process of its own, --starts times, and asks it as gradio_client does; then measures in this
+Starts the demo as a process of its own, --starts times, and asks it as gradio_client does; before them once, counted
+apart, as if it were the first time ever, with nothing of the model converted and cached yet. Then measures in this
 process what the server does for one X-ray, from the file's bytes to the page's HTML with the heat maps in it. The X-ray
 is a drawn knee: a network takes as long for that as for any other. Needs a machine with nothing else to do. Writes
 results/demo/demo.json and a plot of it. Under load: `benchmarks/demo_load.py`.
@@ -39,11 +40,12 @@ PACKAGES_SHOWN = 15
 TARGET_SECONDS = 5  # from the start to a page, on two cores
 
 
-def started(knee: Path, times: int) -> dict[str, float]:
+def started(knee: Path, times: int, cache: str) -> dict[str, float]:
     """Seconds of one start: to the first page, to the first grade, and of later grades, by a client."""
-    with serving() as server:
+    with serving(environment={"KOA_CACHE": cache}) as server:
         seconds = {"start_to_page": server.seconds_to_page}
-        client = Client(server.url, verbose=False)
+        # Unverified, for the reason that load_clients.py gives.
+        client = Client(server.url, verbose=False, ssl_verify=False)
         for name, rounds in (("page_to_first_grade", 1), ("later_grade_with_upload_and_queue", times)):
             took = []
             for _ in range(rounds):
@@ -51,6 +53,7 @@ def started(knee: Path, times: int) -> dict[str, float]:
                 client.predict(handle_file(knee), api_name="/grade")
                 took.append(time.perf_counter() - asked)
             seconds[name] = statistics.median(took)
+        seconds["start_to_first_grade"] = seconds["start_to_page"] + seconds["page_to_first_grade"]
         return seconds
 
 
@@ -118,13 +121,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         knee = Path(folder, "knee.png")
         Image.fromarray(phantom.draw(2, seed=1)).save(knee)
-        starts = [started(knee, args.rounds) for _ in range(args.starts)]
+        first_ever, *starts = [started(knee, args.rounds, cache=folder) for _ in range(1 + args.starts)]
         steady = at_the_server(knee.read_bytes(), args.rounds)
     seconds = {
         **{name: round(statistics.median(start[name] for start in starts), 3) for name in starts[0]},
-        "start_to_first_grade": round(
-            statistics.median(start["start_to_page"] + start["page_to_first_grade"] for start in starts), 3
-        ),
+        "start_to_first_grade_when_nothing_is_converted_yet": round(first_ever["start_to_first_grade"], 3),
         "at_the_server_file_to_html": round(statistics.median(steady), 4),
         "at_the_server_slowest_of_twenty": round(statistics.quantiles(steady, n=20)[-1], 4),
     }

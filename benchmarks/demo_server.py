@@ -35,8 +35,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(*options: str) -> Iterator[Server]:
+def serving(*options: str, environment: dict[str, str] | None = None) -> Iterator[Server]:
     """Start the demo on a free port; yields with its first page, and stops it after the block.
+
+    Args:
+        environment: variables that it is given beside this process' own.
 
     Raises:
         KoaError: it ended by itself.
@@ -50,7 +53,7 @@ def serving(*options: str) -> Iterator[Server]:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "app.py"), "--port", str(port), *options],
             cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

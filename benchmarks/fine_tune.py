@@ -2,13 +2,12 @@
 
     python benchmarks/fine_tune.py
     python benchmarks/fine_tune.py --device cuda --sizes 224 299 384 --batches 32 64 128 256 --compile
-    python benchmarks/fine_tune.py --dataset data/knee-kl            # and how fast its images are read
 
 The ceiling is what the same multiplications take in this machine's own matrix product, measured in the same run; the
 baseline is the plain loop: float32, and memory laid out as torch does by default. Beside that: where the time goes,
 what a second process brings on this machine's CPU (real processes, gradients averaged by Accelerate), what several GPUs
-would bring on paper, and whether augmenting and reading the images keep up. Writes results/benchmarks/fine_tune.json
-and a plot of it.
+would bring on paper, and what augmenting takes (how fast the images are read: benchmarks/reading.py). Writes
+results/benchmarks/fine_tune.json and a plot of it.
 """
 
 import argparse
@@ -17,7 +16,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,22 +27,18 @@ from accelerate import Accelerator
 from matplotlib.figure import Figure
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.data import DataLoader
 
 from benchmarks.ceiling import limits, operations, peak, seconds_of
 from benchmarks.recording import record, show
-from koa_hf import dataset, xception
+from koa_hf import xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing
 from koa_hf.grades import NUM_GRADES
 from koa_hf.precision import autocast, choose_precision
-from koa_hf.preprocess import Preprocessing
 from koa_hf.progress import progress_bar
 from train import recipe
 from train.augment import augment
-from train.data import KneeImages
 from train.device import keep_freed_memory
-from train.run import limited
 
 SIZES = (128, 160, 192, 224, 299)
 # Bytes a second that one GPU sends while it receives as many, from the makers' data sheets: NVLink of an H100 SXM, 16
@@ -53,7 +47,6 @@ OPERATIONS_SHOWN = 6
 LINKS = {"NVLink": 450e9, "PCIe 4 x16": 32e9, "10 Gbit/s Ethernet": 1.25e9}
 SCALING = {"size": 128, "batch": 8}  # pixels, and images a process
 GOAL = {"images_a_second": 3000, "batch": 128}  # of one H100 at 299 px: what is aimed at, not what was measured
-READ = 128  # images
 
 
 def step_seconds(
@@ -189,26 +182,6 @@ def on_paper(steps: dict[str, float]) -> dict:
     }
 
 
-def reading(folder: str, size: int, trained: float) -> dict:
-    """Images a second that one process reads, decodes and resizes in the first epoch, and takes from memory later."""
-    images = KneeImages(limited(dataset.load(folder)["train"], READ), Preprocessing(size), keep=True)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    rates = []
-    for _ in range(3):
-        began = time.perf_counter()
-        for _ in DataLoader(images, 32):
-            pass
-        rates.append(len(images) / (time.perf_counter() - began))
-    torch.set_num_threads(threads)
-    return {
-        "size": size,
-        "images_a_second_read_at_first": round(rates[0], 1),
-        "images_a_second_read_later": round(rates[-1], 1),
-        "images_a_second_trained": round(trained, 1),
-    }
-
-
 def plot(rows: list[dict], path: Path) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -230,7 +203,6 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="pixels")
     parser.add_argument("--batches", type=int, nargs="+", default=[32], help="images a step")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
-    parser.add_argument("--dataset", help="a built data set, to measure how fast its images are read")
     parser.add_argument("--one-of-several", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=3, help="steps measured (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmarks" / "fine_tune.json")
@@ -278,7 +250,6 @@ def main() -> None:
             row["times_the_baseline"] = round(beside / row["milliseconds_an_image"], 2)
     largest = max((row for row in rows if row["way"] == list(ways)[1]), key=lambda row: (row["size"], row["batch"]))
     step = largest["milliseconds_an_image"] * largest["batch"] / 1000
-    trained = 1000 / largest["milliseconds_an_image"]
     result = {
         "what": "ms an image: forward, backward, AdamW step; images on the device already; medians",
         "rows": rows,
@@ -294,7 +265,6 @@ def main() -> None:
                 / GOAL["images_a_second"],
             }
         ),
-        **({"reading": reading(args.dataset, largest["size"], trained)} if args.dataset else {}),
         **limits(device, peaks),
         **({"device": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
     }

@@ -29,29 +29,39 @@ class KneeImages(torch.utils.data.Dataset):
 
         Args:
             keep: hold in memory what was decoded (50 kB for each of the release's crops), so that it is decoded once in
-                a process, however many epochs follow. `preprocessing` may change in between.
+                a process, however many epochs follow, and the pixels made of it (size x size bytes), until
+                `preprocessing` is changed.
         """
         self.split = split.cast_column("image", Image(decode=False))
-        self.preprocessing = preprocessing
         self.rules = rules or Rules()
         self._kept: dict[int, tuple[Radiograph, int]] | None = {} if keep else None
+        self.preprocessing = preprocessing
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self._preprocessing
+
+    @preprocessing.setter
+    def preprocessing(self, new: Preprocessing) -> None:
+        if new != getattr(self, "_preprocessing", None):
+            self._preprocessing, self._rows = new, {}
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, row: int) -> dict:
+        """What is kept is given out itself and not a copy: collate it, don't change it."""
         if self._kept is None:
-            xray, grade = self._decoded(row)
-        else:
-            if row not in self._kept:
-                self._kept[row] = self._decoded(row)
-            xray, grade = self._kept[row]
-        return {
-            "pixels": torch.from_numpy(self.preprocessing.to_uint8(xray)),
-            "label": grade,
-            "row": row,
-            "width": min(xray.pixels.shape),
-        }
+            return self._row(row, *self._decoded(row))
+        if row not in self._kept:
+            self._kept[row] = self._decoded(row)
+        if row not in self._rows:
+            self._rows[row] = self._row(row, *self._kept[row])
+        return self._rows[row]
+
+    def _row(self, row: int, xray: Radiograph, grade: int) -> dict:
+        pixels = torch.from_numpy(self.preprocessing.to_uint8(xray))
+        return {"pixels": pixels, "label": grade, "row": row, "width": min(xray.pixels.shape)}
 
     def _decoded(self, row: int) -> tuple[Radiograph, int]:
         example = self.split[row]
@@ -60,15 +70,16 @@ class KneeImages(torch.utils.data.Dataset):
         return xray, example["label"]
 
 
-def fit_in_memory(splits: Iterable[HubDataset], processes: int) -> bool:
-    """Whether all images of some splits, decoded, take less than `MOST_KEPT` of this machine's free memory.
+def fit_in_memory(splits: Iterable[HubDataset], image_size: int, processes: int) -> bool:
+    """Whether what `KneeImages` keeps of some splits takes less than `MOST_KEPT` of this machine's free memory.
 
-    Judged by the first image of each. Every process keeps its own.
+    Judged by the first image of each, and by the largest size that they are given to the network in. Every process
+    keeps its own.
     """
     needed = 0
     for split in splits:
         if len(split):
-            needed += len(split) * math.prod(split[0]["image"].size) * processes
+            needed += len(split) * (math.prod(split[0]["image"].size) + image_size**2) * processes
     return needed < MOST_KEPT * psutil.virtual_memory().available
 
 

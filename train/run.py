@@ -93,7 +93,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     rows = {split: limited(choose_split(data, split, args.dataset), args.limit) for split in SPLITS}
     cached = not (args.no_cache or plan.augmentation.active or plan.resizes)
     # What the cache holds is read once, and workers forget with every epoch what they have read.
-    keep = not cached and not args.workers and fit_in_memory(rows.values(), accelerator.num_processes)
+    keep = not cached and not args.workers and fit_in_memory(rows.values(), plan.image_size, accelerator.num_processes)
     images = {split: KneeImages(rows[split], preprocessing, keep=keep) for split in SPLITS}
     fingerprints = {split: dataset.dataset_fingerprint(images[split].split) for split in SPLITS}
 
@@ -136,7 +136,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     if any(stage.distillation for stage in plan.stages):
         taught = teaching(
             accelerator, start, images["train"], args.eval_batch_size, out / "state" / "taught.safetensors", stop
-        )
+        ).to(accelerator.device)
 
     if checkpoint is not None:
         progress.stage = checkpoints.stage_of(checkpoint)  # decides what to build before the rest can be loaded
@@ -223,8 +223,8 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
                     logits = tail(input_of(batch, augmentation)).float()
                     loss = criterion(logits, batch["label"])
                     if stage.distillation:
-                        teacher = taught[batch["row"].cpu()].to(logits.device)
-                        loss = torch.lerp(loss, losses.distillation(logits, teacher), stage.distillation)
+                        distilled = losses.distillation(logits, taught[batch["row"]])
+                        loss = torch.lerp(loss, distilled, stage.distillation)
                     weighted = loss * weights[batch["label"]] * real
                     # The mean over the images of one update. `backward` divides by the accumulated parts and DDP by
                     # the processes; both are undone here.
@@ -235,13 +235,11 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
                 if progress.average is not None and accelerator.sync_gradients:
                     progress.average.update_parameters(tail)
                 seen = {"loss": loss.detach(), "logits": logits.detach(), "label": batch["label"], "real": real}
-                progress.seen.append({name: value.cpu() for name, value in accelerator.gather(seen).items()})
+                progress.seen.append(accelerator.gather(seen))  # stays on a GPU, which would have to be waited for
                 progress.batch += 1
                 bar.update()
                 if accelerator.sync_gradients and progress.batch < len(loaders["train"]):
-                    if stop():
-                        accelerator.set_trigger()
-                    interrupted = accelerator.check_trigger()
+                    interrupted = asked_to_end(accelerator, stop)
                     if interrupted or progress.batch % args.checkpoint_every == 0:
                         progress.seconds += time.perf_counter() - epoch_began
                         epoch_began = time.perf_counter()
@@ -381,6 +379,15 @@ def teaching(
     return logits
 
 
+def asked_to_end(accelerator: Accelerator, stop: StopRequest) -> bool:
+    """Whether any process was; one alone needn't wait for its GPU to find out."""
+    if accelerator.num_processes == 1:
+        return stop()
+    if stop():
+        accelerator.set_trigger()
+    return accelerator.check_trigger()
+
+
 def precision_wanted(args: argparse.Namespace) -> str:
     """`--precision`; a resumed run keeps the one that it began with, on whatever machine, unless told otherwise."""
     earlier = Path(args.output_dir) / "run.json"
@@ -479,7 +486,7 @@ def figures_of(loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -
 
 def epoch_figures(seen: list[dict[str, torch.Tensor]]) -> dict:
     """Figures over an epoch's training batches, as the network was when it saw each (as Keras prints them)."""
-    whole = {name: torch.cat([batch[name] for batch in seen]) for name in seen[0]}
+    whole = {name: torch.cat([batch[name].cpu() for batch in seen]) for name in seen[0]}
     real = whole["real"]  # without the rows that only fill up a last batch
     return figures_of(whole["loss"][real], whole["logits"][real], whole["label"][real])
 
