@@ -7,24 +7,27 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from koa_hf.files import replacing
 from koa_hf.grades import GRADE_NAMES
 from koa_hf.metrics import CALIBRATION_BINS
 
 CURVES = (
-    ("loss", "loss"),
+    ("loss", "loss, as the stage defines it"),
+    ("cross_entropy", "cross-entropy"),
     ("accuracy", "accuracy"),
     ("quadratic_weighted_kappa", "quadratic weighted kappa"),
     ("mean_absolute_error", "mean absolute error, grades"),
     ("balanced_accuracy", "balanced accuracy"),
+    ("macro_auc", "macro AUC"),
     ("keras_auc", "micro AUC (Keras)"),
 )
 
 
 def curves(history: list[dict], path: Path) -> None:
     """Training and validation figures by epoch, stages side by side; `history` as in metrics.jsonl."""
-    figure, axes = plt.subplots(2, 3, figsize=(12, 6.4), layout="constrained")
+    figure, axes = plt.subplots(2, 4, figsize=(15, 6.4), layout="constrained")
     epochs = np.arange(1, len(history) + 1)
     starts = [i for i, row in enumerate(history) if i == 0 or row["stage"] != history[i - 1]["stage"]]
     for axis, (name, label) in zip(axes.flat, CURVES, strict=True):
@@ -35,8 +38,11 @@ def curves(history: list[dict], path: Path) -> None:
             if begin:
                 axis.axvline(epochs[begin] - 0.5, color="0.7", lw=1)
         if name == "loss":
-            # Stages may differ in their loss, and so in its scale.
-            axis.set_yscale("log")
+            if len(starts) > 1:  # they may differ in their loss, and so in its scale
+                axis.set_yscale("log")
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.yaxis.set_major_formatter("{x:g}")
+                axis.yaxis.set_minor_formatter("")
             for begin in starts:
                 axis.text(epochs[begin], 1.01, history[begin]["stage"], transform=axis.get_xaxis_transform(), size=9)
         axis.set_title(label, size=11, pad=16 if name == "loss" else 6)
