@@ -3,10 +3,11 @@
     python benchmarks/growth.py --data kneeKL224
     python benchmarks/growth.py --data kneeKL224 --release-images 1000 --network-images 48    # a quick look
 
-The base is repeated under new patient ids, in a temporary folder. `build` and `verify` start from the whole release;
-the trunk cache and the evaluation, which pass every image through the network, from a part of it. Every step is the
-real command in a process of its own; what is measured is its time, and the most memory that it holds of its own
-(files that it maps into memory are told apart: the system takes those pages back whenever it needs them).
+The base is repeated under new patient ids, in a temporary folder. `build`, `verify` and an evaluation of small images
+by an untrained network start from the whole release; the trunk cache and the evaluation of the bundled model, whose time
+is the network's, from a part of it. Every step is the real command in a process of its own; what is measured is its
+time, and the most memory that it holds of its own (files that it maps into memory are told apart: the system takes
+those pages back whenever it needs them).
 
 The baseline is the step at 1; the ceiling is growth in proportion: `times_proportion` is 1 where 16 times the images
 take 16 times as long, and less where the start of the process counts. Writes results/benchmarks/growth.json and a plot.
@@ -32,6 +33,7 @@ import psutil
 from matplotlib.figure import Figure
 
 from benchmarks.recording import record, show
+from koa_hf import xception
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing
 from koa_hf.grades import NUM_GRADES
@@ -42,6 +44,7 @@ FACTORS = (1, 4, 16)
 FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 FIRST_PATIENT = 1_000_000
 LEAST = 2 * NUM_GRADES  # images: a split needs every grade
+SMALL = 71  # pixels: the least that the network takes
 
 
 @dataclass(frozen=True)
@@ -126,13 +129,28 @@ def built(release: Release, knees: list[Knee], factor: int, folder: Path, enviro
     return str(folder / "out"), cost(command, environment)
 
 
-def without_network(release: Release, knees: list[Knee], factor: int, folder: Path, environment: dict) -> Rows:
-    """build and verify."""
+def evaluated(model: str, data: str, knees: list[Knee], folder: Path, environment: dict) -> tuple[int, Cost]:
+    """How many of the knees are in the split that is evaluated, and what that cost."""
+    splits = [knee.split for knee in knees]
+    split = "validation" if "validation" in splits else splits[0]
+    command = [sys.executable, "train/evaluate.py", "--cpu", "--model", model, "--dataset", data, "--split", split]
+    return splits.count(split), cost([*command, "--output-dir", str(folder / "evaluation")], environment)
+
+
+def of_release(release: Release, knees: list[Knee], factor: int, folder: Path, environment: dict) -> Rows:
+    """build, verify, and an evaluation whose network takes little time: what else it does has to show."""
     data, build = built(release, knees, factor, folder, environment)
     images = factor * len(knees)
     # The same knees several times over are a problem that it has to find.
     verify = cost([sys.executable, "-m", "koa_hf.dataset", "verify", data], environment, code=2 if factor > 1 else 0)
-    return {"build": [row("build", images, build)], "verify": [row("verify", images, verify)]}
+    xception.save(xception.build(pretrained=False), folder / "small", SMALL, "untrained")
+    count, evaluation = evaluated(str(folder / "small"), data, knees, folder, environment)
+    small = f"evaluation at {SMALL} px"
+    return {
+        "build": [row("build", images, build)],
+        "verify": [row("verify", images, verify)],
+        small: [row(small, factor * count, evaluation)],
+    }
 
 
 def with_network(release: Release, knees: list[Knee], factor: int, folder: Path, environment: dict) -> Rows:
@@ -140,13 +158,10 @@ def with_network(release: Release, knees: list[Knee], factor: int, folder: Path,
     data, _ = built(release, knees, factor, folder, environment)
     command = [sys.executable, "benchmarks/fill_trunk_cache.py", data, "--folder", str(folder / "cache")]
     cache = cost(command, environment)
-    splits = [knee.split for knee in knees]
-    split = "validation" if "validation" in splits else splits[0]
-    command = [sys.executable, "train/evaluate.py", "--cpu", "--model", BUNDLED_MODEL, "--dataset", data]
-    evaluation = cost([*command, "--split", split, "--output-dir", str(folder / "evaluation")], environment)
+    count, evaluation = evaluated(BUNDLED_MODEL, data, knees, folder, environment)
     return {
         "trunk cache": [row("trunk cache", factor * len(knees), cache)],
-        "evaluation": [row("evaluation", factor * splits.count(split), evaluation)],
+        "evaluation": [row("evaluation", factor * count, evaluation)],
     }
 
 
@@ -154,7 +169,7 @@ def measure(args: argparse.Namespace, release: Release, folder: Path) -> Rows:
     """Every step at every factor."""
     knees = [knee for knee in release.scan()[0] if knee.split in FOLDERS]
     environment = {"HF_DATASETS_CACHE": str(folder / "datasets"), "HF_HUB_OFFLINE": "1"}
-    parts = {"release": (without_network, args.release_images), "network": (with_network, args.network_images)}
+    parts = {"release": (of_release, args.release_images), "network": (with_network, args.network_images)}
     found: Rows = {}
     for name in args.only:
         steps, images = parts[name]
@@ -230,7 +245,10 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("KOA_DATA"), help="the release (default: $KOA_DATA)")
     parser.add_argument("--factors", type=int, nargs="+", default=FACTORS, help="default: 1 4 16")
     parser.add_argument(
-        "--release-images", type=int, metavar="N", help="base of build and verify (default: the whole release)"
+        "--release-images",
+        type=int,
+        metavar="N",
+        help="base of build, verify and the evaluation of small images (default: the whole release)",
     )
     parser.add_argument(
         "--network-images",
@@ -244,7 +262,7 @@ def main() -> None:
         choices=("release", "network"),
         nargs="+",
         default=("release", "network"),
-        help="build and verify, or trunk cache and evaluation (default: both)",
+        help="the steps that start from the whole release, or those of the network (default: both)",
     )
     parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
     parser.add_argument("--keep", action="store_true", help="leave what was made there")

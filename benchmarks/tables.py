@@ -287,9 +287,9 @@ def growth(result: dict) -> str:
     return table(rows) + (
         "\n\nThe baseline of each step is its first row. What an image more takes at the end, in what it takes at the "
         f"beginning (1: a straight line): {straight}. Memory without the files that are mapped into it; MB more for "
-        f"1000 images more, by the last two rows: {slopes}. Build and verify begin with the whole release; the "
-        "network's steps with a part, since a cache of sixteen times the release would need 111 GB of disk, and the "
-        "passes hours; whether their memory goes on growing by so much is not measured."
+        f"1000 images more, by the last two rows: {slopes}. Build, verify and the evaluation of small images by an "
+        "untrained network begin with the whole release; the others with a part, since a trunk cache of sixteen times "
+        "the release would need 111 GB of disk, and the bundled model hours."
     )
 
 
