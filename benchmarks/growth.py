@@ -4,9 +4,9 @@
     python benchmarks/growth.py --data kneeKL224 --release-images 1000 --network-images 48    # a quick look
 
 The base is repeated under new patient ids, in a temporary folder. `build`, `verify` and an evaluation of small images
-by an untrained network start from the whole release; the trunk cache and the evaluation of the bundled model, whose time
-is the network's, from a part of it. Every step is the real command in a process of its own; what is measured is its
-time, and the most memory that it holds of its own (files that it maps into memory are told apart: the system takes
+by an untrained network start from the whole release; the trunk cache and the evaluation of the bundled model, whose
+time is the network's, from a part of it. Every step is the real command in a process of its own; what is measured is
+its time, and the most memory that it holds of its own (files that it maps into memory are told apart: the system takes
 those pages back whenever it needs them).
 
 The baseline is the step at 1; the ceiling is growth in proportion: `times_proportion` is 1 where 16 times the images
