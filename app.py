@@ -462,7 +462,12 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="model folder or Hub id; by default KOA_MODEL, else the bundled model")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
-    parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (default: the fastest here)")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="what computes (default: openvino on CPUs where it agrees with torch)",
+    )
     parser.add_argument(
         "--precision", choices=GRADER_PRECISIONS, default="auto", help="default: the fastest worth having here"
     )

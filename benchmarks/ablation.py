@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output-dir", required=True, type=Path, help="where the runs are, a folder each")
     parser.add_argument("--only", nargs="+", choices=list(plan["rows"]), metavar="ROW", help="train these rows alone")
     args = parser.parse_args(argv)
-    wanted = args.only or list(plan["rows"])
+    wanted = [name for name in plan["rows"] if not args.only or name in args.only]
     check_the_first(plan, wanted)
     for name in wanted:
         folder = args.output_dir / name

@@ -10,6 +10,7 @@ stops none of the others.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -29,19 +30,27 @@ class Benchmark:
     """A script of this folder.
 
     Attributes:
+        name: of its result, and of its file where `script` names none.
         needs: the environment variables that it can't do without.
         data: it is given the data set, where that can be had.
+        options: what it is told besides.
+        gpu: it needs one.
     """
 
     name: str
     needs: tuple[str, ...] = ()
     data: bool = False
+    script: str = ""
+    options: tuple[str, ...] = ()
+    gpu: bool = False
 
 
+ON_A_GPU = "--device cuda --sizes 224 299 384 --batches 32 64 128 256 --compile"
 BENCHMARKS = (
     Benchmark("demo"),
     Benchmark("demo_load"),
     Benchmark("fine_tune"),
+    Benchmark("fine_tune_cuda", script="fine_tune", options=tuple(ON_A_GPU.split()), gpu=True),
     Benchmark("reading", needs=("KOA_DATA",), data=True),
     Benchmark("one_xray", needs=("KOA_DATA",), data=True),
     Benchmark("trunk_cache", needs=("KOA_DATA", "KOA_WEIGHTS"), data=True),
@@ -56,6 +65,10 @@ NEEDED = {
 def missing(name: str) -> bool:
     """Whether an environment variable names nothing that is there."""
     return not (os.environ.get(name) and Path(os.environ[name]).exists())
+
+
+def gpu_is_here() -> bool:
+    return shutil.which("nvidia-smi") is not None
 
 
 def run(*command: str) -> bool:
@@ -73,7 +86,10 @@ def main() -> int:
     for name in dict.fromkeys(name for one in chosen for name in one.needs if missing(name)):
         left = [one.name for one in chosen if name in one.needs]
         print(f"{name} doesn't name {NEEDED[name]}, so {', '.join(left)} can't be run.", file=sys.stderr)
-    chosen = [one for one in chosen if not any(map(missing, one.needs))]
+    for one in chosen:
+        if one.gpu and not gpu_is_here():
+            print(f"there is no GPU here, so {one.name} can't be run.", file=sys.stderr)
+    chosen = [one for one in chosen if not any(map(missing, one.needs)) and (gpu_is_here() or not one.gpu)]
     if not chosen:
         raise KoaError("there is nothing to run.")
     given = ("--dataset", DATASET) if not missing("KOA_DATA") else ()
@@ -84,7 +100,7 @@ def main() -> int:
     for one in chosen:
         print(f"== {one.name}", flush=True)
         began = time.perf_counter()
-        if not run(f"benchmarks/{one.name}.py", *(given if one.data else ())):
+        if not run(f"benchmarks/{one.script or one.name}.py", *one.options, *(given if one.data else ())):
             failed.append(one.name)
         print(f"== {one.name}: {(time.perf_counter() - began) / 60:.1f} minutes", flush=True)
     if failed:

@@ -7,7 +7,7 @@ The ceiling is what the same multiplications take in this machine's own matrix p
 baseline is the plain loop: float32, and memory laid out as torch does by default. Beside that: where the time goes,
 what a second process brings on this machine's CPU (real processes, gradients averaged by Accelerate), what several GPUs
 would bring on paper, and what augmenting takes (how fast the images are read: benchmarks/reading.py). Writes
-results/benchmarks/fine_tune.json and a plot of it.
+results/benchmarks/fine_tune.json, or of a GPU fine_tune_cuda.json, and a plot of it.
 """
 
 import argparse
@@ -41,12 +41,12 @@ from train.augment import augment
 from train.device import keep_freed_memory
 
 SIZES = (128, 160, 192, 224, 299)
+OPERATIONS_SHOWN = 6
 # Bytes a second that one GPU sends while it receives as many, from the makers' data sheets: NVLink of an H100 SXM, 16
 # lanes of PCI Express 4, 10-gigabit Ethernet.
-OPERATIONS_SHOWN = 6
 LINKS = {"NVLink": 450e9, "PCIe 4 x16": 32e9, "10 Gbit/s Ethernet": 1.25e9}
 SCALING = {"size": 128, "batch": 8}  # pixels, and images a process
-GOAL = {"images_a_second": 3000, "batch": 128}  # of one H100 at 299 px: what is aimed at, not what was measured
+GOAL = {"images_a_second": 3000, "batch": 128, "size": 299}  # of an H100: what is aimed at, not what was measured
 
 
 def step_seconds(
@@ -205,8 +205,10 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
     parser.add_argument("--one-of-several", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=3, help="steps measured (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmarks" / "fine_tune.json")
+    parser.add_argument("--output", type=Path, help="default: results/benchmarks/fine_tune.json, fine_tune_cuda.json")
     args = parser.parse_args()
+    name = "fine_tune.json" if args.device == "cpu" else f"fine_tune_{args.device}.json"
+    args.output = args.output or ROOT / "results" / "benchmarks" / name
     if args.one_of_several:
         return one_of_several(args.rounds)
     keep_freed_memory()
@@ -259,10 +261,8 @@ def main() -> None:
         "gpus_on_paper": on_paper(
             {
                 f"measured here: {largest['way']}, {largest['size']} px, {largest['batch']} images": step,
-                "the goal of an H100 at 299 px: {images_a_second} images a second, {batch} images".format(**GOAL): GOAL[
-                    "batch"
-                ]
-                / GOAL["images_a_second"],
+                f"the goal of an H100 at {GOAL['size']} px: {GOAL['images_a_second']} images a second, "
+                f"{GOAL['batch']} images": GOAL["batch"] / GOAL["images_a_second"],
             }
         ),
         **limits(device, peaks),

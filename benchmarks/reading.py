@@ -5,7 +5,7 @@
 The baseline decodes every image anew in every epoch; beside it what train/run.py does where the data set fits into
 memory (the first epoch, and the later ones), and what decoding ahead in other processes (`--workers`) brings. The
 ceiling is a copy in memory of what is read, and what is aimed at is an H100's rate (benchmarks/fine_tune.py). The ways
-take turns. Writes results/benchmarks/reading.json.
+take turns. Writes results/benchmarks/reading.json and a plot of it.
 """
 
 import argparse
@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch
+from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
 from benchmarks.ceiling import copied
@@ -25,6 +26,7 @@ from benchmarks.fine_tune import GOAL
 from benchmarks.recording import record, show
 from koa_hf import dataset
 from koa_hf.errors import exit_2_on_bad_input
+from koa_hf.files import replacing
 from koa_hf.preprocess import Preprocessing
 from koa_hf.progress import progress_bar
 from train.data import KneeImages, choose_split
@@ -36,6 +38,21 @@ def images_a_second(loader: DataLoader) -> float:
     began = time.perf_counter()
     read = sum(len(batch["label"]) for batch in loader)
     return read / (time.perf_counter() - began)
+
+
+def plot(rows: list[dict], ceiling: float, path: Path) -> None:
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(
+        [row["way"] for row in rows[::-1]], [row["images_a_second"] for row in rows[::-1]], color="#0d9488"
+    )
+    axes.bar_label(bars, padding=3, fmt="%.0f")
+    axes.axvline(GOAL["images_a_second"], color="#c2571a", ls="--", label="an H100's goal")
+    axes.axvline(ceiling, color="k", ls="--", label="a copy in memory")
+    axes.set(xlabel="images a second", xscale="log", xlim=(100, 2 * ceiling))
+    axes.legend(fontsize="small", loc="lower right")
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
 
 
 @exit_2_on_bad_input
@@ -88,9 +105,10 @@ def main() -> None:
             "what": f"{len(split)} images at {args.size} px in batches of {args.batch}; medians of {args.rounds}",
             "rows": rows,
             "memory_copy_images_a_second": round(ceiling),
-            "goal_images_a_second": GOAL["images_a_second"],
+            **({"goal_images_a_second": GOAL["images_a_second"]} if args.size == GOAL["size"] else {}),
         },
     )
+    plot(rows, ceiling, args.output.with_suffix(".png"))
     show("reading", rows)
 
 

@@ -50,12 +50,15 @@ SHOWN = (
 SUITE_RAN = (0, 1)  # what pytest exits with where every test was run, without and with failures
 
 
-def requirements(text: str | None = None) -> list[Requirement]:
-    """Those of a requirements file (the project's) that this platform needs."""
-    text = REQUIREMENTS.read_text() if text is None else text
+def requirements(text: str) -> list[Requirement]:
+    """Those of a requirements file that this platform needs."""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     found = [Requirement(line) for line in lines if line and not line.startswith("-")]
     return [requirement for requirement in found if not requirement.marker or requirement.marker.evaluate()]
+
+
+def of_the_project() -> list[Requirement]:
+    return requirements(REQUIREMENTS.read_text())
 
 
 def lower_bounds(needed: Iterable[Requirement]) -> str:
@@ -86,7 +89,7 @@ def install(which: str, folder: Path) -> Path:
     if not (folder / "bin/pip").exists():
         venv.create(folder, with_pip=True)
     constraints = folder / "constraints.txt"
-    constraints.write_text(lower_bounds(requirements()) if which == "oldest" else "")
+    constraints.write_text(lower_bounds(of_the_project()) if which == "oldest" else "")
     command = [python, "-m", "pip", "install", "--disable-pip-version-check", "-c", constraints]
     command += ["--upgrade", "--upgrade-strategy", "eager"]  # as from nothing, also in what was kept
     if subprocess.run([*command, "-r", ROOT / "requirements-dev.txt"]).returncode:
@@ -127,7 +130,7 @@ def measure(which: str, folder: Path) -> dict:
     listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True)
     found = {canonicalize_name(package["name"]): package["version"] for package in json.loads(listed.stdout)}
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
-    names = [requirement.name for requirement in requirements()]
+    names = [requirement.name for requirement in of_the_project()]
     return {
         "date": date.today().isoformat(),
         "git_commit": git_commit(),

@@ -1,7 +1,7 @@
 """What may be asked for as an engine or a precision, and by which names. Without torch, so that options are quick."""
 
 ENGINES = ("auto", "torch", "openvino")
-"""auto: the fastest that is installed and computes the same as torch. See `koa_hf.engines`."""
+"""auto: on CPUs OpenVINO, the faster, where it is installed and computes the same as torch. See `koa_hf.engines`."""
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 """auto: the fastest that is worth its rounding on the device. See `koa_hf.precision.choose_precision`."""

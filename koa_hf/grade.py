@@ -121,7 +121,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
     parser.add_argument("--precision", choices=GRADER_PRECISIONS, default="fp32", help="default: %(default)s")
-    parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (default: the fastest here)")
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="auto",
+        help="what computes (default: openvino on CPUs where it agrees with torch)",
+    )
     parser.add_argument("--whole", action="store_true", help="grade each image as it is; don't look for knees in it")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--json", action="store_true", help="print one JSON object a knee instead of a table")

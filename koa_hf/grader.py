@@ -233,8 +233,8 @@ class Grader:
                 is twice as fast on some CPUs that have it, `int8` on most where the model has it, and either moves
                 probabilities a little and one grade in a hundred; `auto` chooses.
             plain: leave the model's rules aside and take the network at its word, as timm and transformers do.
-            engine: one of `koa_hf.engine_names.ENGINES`: what computes the network. auto: the fastest that is installed
-                and computes the same as torch.
+            engine: one of `koa_hf.engine_names.ENGINES`: what computes the network. auto: on CPUs OpenVINO,
+                the faster, where it is installed and computes the same as torch; else torch.
 
         Raises:
             KoaError: no such model, not one of ours, damaged, or the Hub can't be reached or says no.

@@ -19,6 +19,7 @@ def test_what_is_kept_in_memory_is_decoded_once_and_the_same_at_any_size(dataset
             ours, theirs = kept[row], afresh[row]
             assert torch.equal(ours["pixels"], theirs.pop("pixels"))
             assert {name: ours[name] for name in theirs} == theirs
+    assert kept[5] is kept[5]
     monkeypatch.setattr(data.radiograph, "read", lambda *_, **__: Radiograph(np.zeros((9, 9), np.uint8), "another"))
     kept.preprocessing = Preprocessing(80)
     assert kept[5]["pixels"].any()

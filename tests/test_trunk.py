@@ -92,6 +92,7 @@ def test_the_tail_makes_of_a_cached_row_what_the_network_makes_of_the_image(
     images = KneeImages(dataset.load(str(dataset_folder))["validation"], Preprocessing(SIZE))
     cache = TrunkCache(tmp_path, Accelerator(cpu=True), "no", batch_size=5)  # the last batch is shorter
     monkeypatch.setattr(cache, "_seconds", lambda ways, _: [way.engine.split()[0] != engine for way in ways])
+    assert {way.engine.split()[0] for way in trunk.ways(network, CUTS, cache.accelerator, 1, SIZE)} >= {engine}
     cached = cache.open(network, {"validation": images}, {"validation": "these"}, CUTS)
     expected = network(normalise(torch.stack([images[row]["pixels"] for row in range(len(images))])))
     for cut in CUTS:

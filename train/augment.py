@@ -20,11 +20,14 @@ def augment(grey: torch.Tensor, how: Augmentation, generator: torch.Generator, p
         float32, same shape, 0 to 1.
     """
 
+    def to_device(drawn: torch.Tensor) -> torch.Tensor:
+        return drawn.to(grey.device, non_blocking=True)
+
     def draw(extent: float) -> torch.Tensor:
-        return ((torch.rand(whole, generator=generator) * 2 - 1) * extent)[part].to(grey.device)
+        return to_device(((torch.rand(whole, generator=generator) * 2 - 1) * extent)[part])
 
     def chance(probability: float) -> torch.Tensor:
-        return (torch.rand(whole, generator=generator) < probability)[part].to(grey.device)
+        return to_device((torch.rand(whole, generator=generator) < probability)[part])
 
     mirrored = chance(0.5 if how.flip else 0.0)
     angle, zoom = torch.deg2rad(draw(how.rotation)), 1 + draw(how.scale)

@@ -14,7 +14,7 @@ from koa_hf.grades import GRADE_NAMES
 from koa_hf.metrics import CALIBRATION_BINS
 
 CURVES = (
-    ("loss", "loss, as the stage defines it"),
+    ("loss", "loss"),
     ("cross_entropy", "cross-entropy"),
     ("accuracy", "accuracy"),
     ("quadratic_weighted_kappa", "quadratic weighted kappa"),

@@ -150,6 +150,11 @@ class Recipe(Section):
     def resizes(self) -> bool:
         return any(stage.image_sizes is not None for stage in self.stages)
 
+    @property
+    def largest(self) -> int:
+        """Of all epochs' image sizes, in pixels."""
+        return max([self.image_size, *(size for stage in self.stages for size in stage.image_sizes or ())])
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 

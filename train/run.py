@@ -68,7 +68,9 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         log_with="tensorboard",
         project_config=ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "tensorboard")),
         # A loader's batch is the global one and is shared out, so that the number of processes changes nothing.
-        dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=plan.seed),
+        dataloader_config=DataLoaderConfiguration(
+            split_batches=True, use_seedable_sampler=True, data_seed=plan.seed, non_blocking=True
+        ),
     )
     share_cores(accelerator)
     shares = accelerator.num_processes * args.accumulate
@@ -93,7 +95,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     rows = {split: limited(choose_split(data, split, args.dataset), args.limit) for split in SPLITS}
     cached = not (args.no_cache or plan.augmentation.active or plan.resizes)
     # What the cache holds is read once, and workers forget with every epoch what they have read.
-    keep = not cached and not args.workers and fit_in_memory(rows.values(), plan.image_size, accelerator.num_processes)
+    keep = not cached and not args.workers and fit_in_memory(rows.values(), plan.largest, accelerator.num_processes)
     images = {split: KneeImages(rows[split], preprocessing, keep=keep) for split in SPLITS}
     fingerprints = {split: dataset.dataset_fingerprint(images[split].split) for split in SPLITS}
 
@@ -160,9 +162,10 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         # Behind the cut: what Accelerate trains.
         tail = xception.Tail(model, cut)
         micro_batch = plan.batch_size // args.accumulate
+        reading = {"num_workers": args.workers, "pin_memory": accelerator.device.type == "cuda"}
         loaders = {
-            "train": DataLoader(inputs["train"], micro_batch, shuffle=True, num_workers=args.workers),
-            "validation": DataLoader(inputs["validation"], args.eval_batch_size, num_workers=args.workers),
+            "train": DataLoader(inputs["train"], micro_batch, shuffle=True, **reading),
+            "validation": DataLoader(inputs["validation"], args.eval_batch_size, **reading),
         }
         progress.average = averaged(tail, stage)
         optimizer, schedule = make_optimizer(tail, stage, math.ceil(len(images["train"]) / plan.batch_size))
@@ -234,8 +237,11 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
                     optimizer.zero_grad()
                 if progress.average is not None and accelerator.sync_gradients:
                     progress.average.update_parameters(tail)
-                seen = {"loss": loss.detach(), "logits": logits.detach(), "label": batch["label"], "real": real}
-                progress.seen.append(accelerator.gather(seen))  # stays on a GPU, which would have to be waited for
+                # Labels are copied: a worker's lie in memory that it shares. All stays on the device until the epoch
+                # ends: a GPU would have to be waited for.
+                label = batch["label"].clone()
+                seen = {"loss": loss.detach(), "logits": logits.detach(), "label": label, "real": real}
+                progress.seen.append(accelerator.gather(seen))
                 progress.batch += 1
                 bar.update()
                 if accelerator.sync_gradients and progress.batch < len(loaders["train"]):
