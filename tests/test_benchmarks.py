@@ -51,6 +51,7 @@ def test_a_missed_goal_is_said_with_by_how_much_and_why():
     assert tables._goal("Time", 25, 20, " s", "Why.") == "Time: goal 25 s, measured 20 s, so reached."
     assert tables._goal("Time", 25, 30, " s", "Why.") == "Time: goal 25 s, measured 30 s: missed by 20%. Why."
     assert tables._goal("Rate", 20, 15, "", "Why.", more=True) == "Rate: goal 20, measured 15: missed by 25%. Why."
+    assert tables._goal("Rate", 3000, 1754.2, "", "", more=True) == "Rate: goal 3000, measured 1,754: missed by 42%. "
 
 
 def test_onnx_runtime_computes_what_torch_does():
