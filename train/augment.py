@@ -21,7 +21,7 @@ def augment(grey: torch.Tensor, how: Augmentation, generator: torch.Generator, p
     """
 
     def to_device(drawn: torch.Tensor) -> torch.Tensor:
-        return drawn.to(grey.device, non_blocking=True)
+        return drawn.to(grey.device, non_blocking=grey.is_cuda)
 
     def draw(extent: float) -> torch.Tensor:
         return to_device(((torch.rand(whole, generator=generator) * 2 - 1) * extent)[part])

@@ -69,7 +69,10 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         project_config=ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "tensorboard")),
         # A loader's batch is the global one and is shared out, so that the number of processes changes nothing.
         dataloader_config=DataLoaderConfiguration(
-            split_batches=True, use_seedable_sampler=True, data_seed=plan.seed, non_blocking=True
+            split_batches=True,
+            use_seedable_sampler=True,
+            data_seed=plan.seed,
+            non_blocking=torch.cuda.is_available(),
         ),
     )
     share_cores(accelerator)
