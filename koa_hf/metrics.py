@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import datasets
 import evaluate
 import numpy as np
-from sklearn import metrics as sk
+from scipy.stats import rankdata
 
+from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
 
 GRADES = np.arange(NUM_GRADES)
@@ -91,21 +92,30 @@ def grade_metrics(probabilities: np.ndarray, grades: np.ndarray, predicted: np.n
         probabilities: float (n, 5), rows summing to 1.
         grades: int (n,), the reader's.
         predicted: int (n,), the grades read from the probabilities; by default the most probable ones.
+
+    Raises:
+        KoaError: a probability isn't a number.
     """
     probabilities = np.asarray(probabilities, np.float64)
+    if not np.isfinite(probabilities).all():
+        raise KoaError("the network puts out what aren't numbers; where it was training, try a lower learning rate.")
     grades = np.asarray(grades)
     if predicted is None:
         predicted = probabilities.argmax(1)
     one_hot = grades[:, None] == GRADES
     claimed = probabilities > 0.5
     hits = int((claimed & one_hot).sum())
-    confusion = sk.confusion_matrix(grades, predicted, labels=GRADES)
-    present = confusion.sum(1) > 0
-    recall = np.divide(confusion.diagonal(), confusion.sum(1), out=np.full(NUM_GRADES, np.nan), where=present)
-    precision, _, f1, _ = sk.precision_recall_fscore_support(grades, predicted, labels=GRADES, zero_division=0)
+    # Counted here and not by scikit-learn, with which the tests compare: it looks at what it is given for longer than
+    # it counts, and half a minute for the samples of a bootstrap.
+    confusion = _confusion(predicted, grades)
+    right, of_grade, as_grade = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    present = of_grade > 0
+    recall = np.divide(right, of_grade, out=np.full(NUM_GRADES, np.nan), where=present)
+    precision = right / np.maximum(as_grade, 1)
+    f1 = 2 * right / np.maximum(of_grade + as_grade, 1)
     distance = np.abs(predicted - grades)
     several = present.sum() > 1
-    macro_auc = np.mean([sk.roc_auc_score(one_hot[:, g], probabilities[:, g]) for g in GRADES[present]] or [np.nan])
+    macro_auc = roc_auc(one_hot, probabilities)[present].mean() if several else None
     return {
         "images": len(grades),
         "accuracy": float((distance == 0).mean()),
@@ -119,7 +129,7 @@ def grade_metrics(probabilities: np.ndarray, grades: np.ndarray, predicted: np.n
         "macro_auc": float(macro_auc) if several else None,
         "keras_precision": hits / int(claimed.sum()) if claimed.any() else 0.0,
         "keras_recall": hits / len(grades),
-        "keras_auc": float(sk.roc_auc_score(one_hot.ravel(), probabilities.ravel())),
+        "keras_auc": float(roc_auc(one_hot.reshape(-1, 1), probabilities.reshape(-1, 1))[0]),
         "cross_entropy": float(-np.log(probabilities[one_hot].clip(1e-12)).mean()),
         "expected_calibration_error": expected_calibration_error(probabilities, grades),
         "recall_by_grade": [None if np.isnan(r) else float(r) for r in recall],
@@ -127,13 +137,33 @@ def grade_metrics(probabilities: np.ndarray, grades: np.ndarray, predicted: np.n
     }
 
 
+def roc_auc(positive: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of each column, by ranks (Mann and Whitney 1947, doi 10.1214/aoms/1177730491).
+
+    Args:
+        positive: bool (n, columns).
+        scores: float (n, columns).
+
+    Returns:
+        float (columns,), 0 to 1; NaN where a column has only positives or none.
+    """
+    ranks, n = rankdata(scores, axis=0), positive.sum(0)
+    pairs = n * (len(positive) - n)
+    above = (ranks * positive).sum(0) - n * (n + 1) / 2
+    return np.divide(above, pairs, out=np.full(len(n), np.nan), where=pairs > 0)
+
+
 def quadratic_weighted_kappa(predicted: np.ndarray, grades: np.ndarray) -> float | None:
     """Cohen's kappa with weights (i-j)^2 of two int (n,); None where only one and the same grade occurs."""
-    return _kappa(np.bincount(grades * NUM_GRADES + predicted, minlength=NUM_GRADES**2).reshape(NUM_GRADES, -1))
+    return _kappa(_confusion(predicted, grades))
+
+
+def _confusion(predicted: np.ndarray, grades: np.ndarray) -> np.ndarray:
+    """int (5, 5), rows the reader's grade, columns the predicted one."""
+    return np.bincount(grades * NUM_GRADES + predicted, minlength=NUM_GRADES**2).reshape(NUM_GRADES, -1)
 
 
 def _kappa(confusion: np.ndarray) -> float | None:
-    # From the matrix at hand; scikit-learn's cohen_kappa_score would build it again (the tests compare the two).
     weights = (GRADES[:, None] - GRADES[None, :]) ** 2
     by_chance = np.outer(confusion.sum(1), confusion.sum(0)) / confusion.sum()
     expected = (weights * by_chance).sum()

@@ -3,12 +3,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from koa_hf.errors import KoaError
 from koa_hf.metrics import (
     KneeGradeMetrics,
     bootstrap_intervals,
     bootstrap_mean,
     expected_calibration_error,
     grade_metrics,
+    roc_auc,
 )
 
 
@@ -43,6 +45,19 @@ def test_figures_agree_with_scikit_learn(graded):
     assert {name: figures[name] for name in expected} == pytest.approx(expected)
     assert figures["recall_by_grade"] == pytest.approx(sk.recall_score(grades, predicted, average=None))
     assert figures["confusion_matrix"] == sk.confusion_matrix(grades, predicted).tolist()
+
+
+def test_the_area_under_the_curve_counts_ties_as_scikit_learn_does(graded):
+    probabilities, grades = graded
+    one_hot, coarse = grades[:, None] == np.arange(6), np.hstack([probabilities.round(1), np.zeros((len(grades), 1))])
+    found = roc_auc(one_hot, coarse)
+    assert found[:5] == pytest.approx([sk.roc_auc_score(one_hot[:, g], coarse[:, g]) for g in range(5)])
+    assert np.isnan(found[5])  # no image has it
+
+
+def test_probabilities_that_are_no_numbers_are_refused():
+    with pytest.raises(KoaError, match="lower learning rate"):
+        grade_metrics(np.full((2, 5), np.nan), np.array([0, 1]))
 
 
 def test_keras_figures_count_only_grades_over_one_half():
