@@ -49,7 +49,7 @@ with quick_imports():
     from koa_hf.api import DESCRIPTIONS, Api
     from koa_hf.batch import Limits
     from koa_hf.disagreements import MAX_COMMENT, Disagreements
-    from koa_hf.engine_names import ENGINES, GRADER_PRECISIONS
+    from koa_hf.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
     from koa_hf.errors import KoaError, exit_2_on_bad_input
     from koa_hf.examination import Film, examine, read
     from koa_hf.files import delete_older
@@ -462,12 +462,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", help="model folder or Hub id; by default KOA_MODEL, else the bundled model")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
-    parser.add_argument(
-        "--engine",
-        choices=ENGINES,
-        default="auto",
-        help="what computes (default: openvino on CPUs where it agrees with torch)",
-    )
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help=ENGINE_HELP)
     parser.add_argument(
         "--precision", choices=GRADER_PRECISIONS, default="auto", help="default: the fastest worth having here"
     )

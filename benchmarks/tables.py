@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import readme
+from benchmarks.all import ON_A_GPU
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 
@@ -314,7 +315,7 @@ PARTS: tuple[tuple[str, str, str, Callable[[dict], str]], ...] = (
     (
         "Full fine-tune on a GPU",
         "benchmarks/fine_tune_cuda",
-        "fine_tune.py --device cuda --sizes 224 299 384 --batches 32 64 128 256 --compile",
+        f"fine_tune.py {ON_A_GPU}",
         fine_tune,
     ),
     ("Reading the images", "benchmarks/reading", "reading.py --dataset data/knee-kl", reading),

@@ -3,6 +3,8 @@
 ENGINES = ("auto", "torch", "openvino")
 """auto: on CPUs OpenVINO, the faster, where it is installed and computes the same as torch. See `koa_hf.engines`."""
 
+ENGINE_HELP = "what computes (default: openvino on CPUs where it agrees with torch)"
+
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 """auto: the fastest that is worth its rounding on the device. See `koa_hf.precision.choose_precision`."""
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from koa_hf import radiograph
-from koa_hf.engine_names import ENGINES, GRADER_PRECISIONS
+from koa_hf.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.examination import examine, read
 from koa_hf.grader import Grader, percent
@@ -121,12 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
     parser.add_argument("--precision", choices=GRADER_PRECISIONS, default="fp32", help="default: %(default)s")
-    parser.add_argument(
-        "--engine",
-        choices=ENGINES,
-        default="auto",
-        help="what computes (default: openvino on CPUs where it agrees with torch)",
-    )
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help=ENGINE_HELP)
     parser.add_argument("--whole", action="store_true", help="grade each image as it is; don't look for knees in it")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results there")
     parser.add_argument("--json", action="store_true", help="print one JSON object a knee instead of a table")
