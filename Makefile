@@ -26,8 +26,8 @@ test-slow: $(VENV)/.dev browser  ## run the tests that take long, too
 bench: $(VENV)/.bench  ## measure all that this machine can (an hour; KOA_DATA, KOA_WEIGHTS)
 	$(BIN)/python benchmarks/all.py
 
-lint: $(VENV)/.dev  ## check style
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+lint: $(VENV)/.dev  ## check style and that the rooms import one way only
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
 format: $(VENV)/.dev  ## mend style
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
@@ -38,8 +38,8 @@ clean:  ## remove the virtual environment
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.runtime: requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+$(VENV)/.runtime: requirements.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e .
 	touch $@
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime

@@ -38,28 +38,30 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["GRADIO_TEMP_DIR"] = str(Path(tempfile.gettempdir(), f"koa-demo-{secrets.token_hex(8)}"))
 
-from koa_hf.quick_imports import quick_imports
+from koa_hf.demo.quick_imports import quick_imports
 
 with quick_imports():
     import gradio as gr
     from gradio.tunneling import CURRENT_TUNNELS
     from PIL import Image
 
-    from koa_hf import archive, batch, model_folder, page, phantom, radiograph
-    from koa_hf.api import DESCRIPTIONS, Api
-    from koa_hf.batch import Limits
-    from koa_hf.disagreements import MAX_COMMENT, Disagreements
-    from koa_hf.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
+    from koa_hf.demo import batch, page
+    from koa_hf.demo.api import DESCRIPTIONS, Api
+    from koa_hf.demo.batch import Limits
+    from koa_hf.demo.disagreements import MAX_COMMENT, Disagreements
+    from koa_hf.demo.session import Visit, Visits
+    from koa_hf.demo.starting import StartingGrader
+    from koa_hf.demo.theme import THEME
     from koa_hf.errors import KoaError, exit_2_on_bad_input
-    from koa_hf.examination import Film, examine, read
     from koa_hf.files import delete_older
     from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
-    from koa_hf.localiser import MOST_KNEES, Knee
-    from koa_hf.radiograph import Radiograph
-    from koa_hf.report import Report
-    from koa_hf.starting import StartingGrader
-    from koa_hf.theme import THEME
-    from koa_hf.visits import Visit, Visits
+    from koa_hf.grading.examination import Film, examine, read
+    from koa_hf.imaging import archive, phantom, radiograph
+    from koa_hf.imaging.localiser import MOST_KNEES, Knee
+    from koa_hf.imaging.radiograph import Radiograph
+    from koa_hf.network import model_folder
+    from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
+    from koa_hf.report.document import Report
 
 UPLOADS = Path(os.environ["GRADIO_TEMP_DIR"])
 MAX_EXAMPLES = 10
@@ -369,7 +371,7 @@ def save_report(visits: Visits, index: int, kind: str, token: str | None) -> str
             content = report.json().encode()
         else:
             # Imported here: it takes most of a second, and nobody without DICOM needs it.
-            from koa_hf.dicom_report import secondary_capture
+            from koa_hf.report.secondary_capture import secondary_capture
 
             content = secondary_capture(visits.get(token).examination.film.dicom, report.grading, report.picture())
     except KoaError as error:
@@ -402,7 +404,7 @@ def knee_in(drawn: dict) -> Knee:
 
 
 def add_api(grader: StartingGrader, limits: Limits) -> None:
-    """The endpoints of `koa_hf.api`, on controls that nobody sees."""
+    """The endpoints of `koa_hf.demo.api`, on controls that nobody sees."""
     api = Api(grader, limits)
     one = gr.File(label=f"One knee X-ray ({radiograph.FORMATS})", visible=False)
     many = gr.File(label=f"Knee X-rays ({radiograph.FORMATS}), or zips of them", file_count="multiple", visible=False)

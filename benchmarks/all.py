@@ -17,10 +17,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 from koa_hf.errors import KoaError, exit_2_on_bad_input
+
+ROOT = Path(__file__).resolve().parents[1]
 
 DATASET = "data/knee-kl"
 
@@ -94,7 +93,7 @@ def main() -> int:
         raise KoaError("there is nothing to run.")
     given = ("--dataset", DATASET) if not missing("KOA_DATA") else ()
     builds = given and any(one.data for one in chosen) and not (ROOT / DATASET).exists()
-    if builds and not run("-m", "koa_hf.dataset", "build", os.environ["KOA_DATA"], DATASET):
+    if builds and not run("-m", "koa_hf.data.build", "build", os.environ["KOA_DATA"], DATASET):
         raise KoaError(f"{DATASET} could not be built of {os.environ['KOA_DATA']}, for the reason above.")
     failed = []
     for one in chosen:
@@ -105,7 +104,7 @@ def main() -> int:
         print(f"== {one.name}: {(time.perf_counter() - began) / 60:.1f} minutes", flush=True)
     if failed:
         print(f"failed, for the reasons above: {', '.join(failed)}; their old results stay.", file=sys.stderr)
-    if not run("benchmarks/tables.py"):
+    if not run("benchmarks/tables/speed_tables.py"):
         failed.append("tables")
     return 1 if failed else 0
 

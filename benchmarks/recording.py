@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from koa_hf.files import write_text
-from train.record import command, git_commit, processor
+from train.loop.record import command, git_commit, processor
 
 PACKAGES = (
     "torch",

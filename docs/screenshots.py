@@ -14,11 +14,10 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from skimage import data
 
-DOCS = Path(__file__).resolve().parent
-sys.path.insert(0, str(DOCS.parent))
+from koa_hf.imaging import phantom
+from train.pictures.composites import Crop, compose
 
-from koa_hf import phantom
-from train.composites import Crop, compose
+DOCS = Path(__file__).resolve().parent
 
 SECONDS = 1000  # in milliseconds, as Playwright counts
 

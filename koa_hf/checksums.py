@@ -4,7 +4,7 @@
     python -m koa_hf.checksums runs/paper --record    # after a change that you mean: record what is there now
 
 checksums.json: {"config.json": SHA-256 in hex, "model.safetensors": ...}. Training writes it together with the two
-files; `koa_hf.hub` refuses to publish a folder that differs from it.
+files; `koa_hf.hub.publish` refuses to publish a folder that differs from it.
 """
 
 import argparse

@@ -22,11 +22,13 @@ import pytest
 import torch
 from PIL import Image
 
-from koa_hf import dataset, phantom, xception
-from koa_hf.preprocess import Preprocessing
-from koa_hf.radiograph import Radiograph
+from koa_hf.data.build import build
+from koa_hf.imaging import phantom
+from koa_hf.imaging.radiograph import Radiograph
+from koa_hf.network import xception
+from koa_hf.network.preprocess import Preprocessing
 from tests.demo import running_demo
-from train.composites import Crop, compose
+from train.pictures.composites import Crop, compose
 
 pytest_plugins = ["tests.hub.fixtures"]
 
@@ -44,7 +46,7 @@ def release_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def dataset_folder(release_folder, tmp_path_factory) -> Path:
     """The data set built from `release_folder`. Shared by all tests: copy it before changing it."""
-    return dataset.build(release_folder, tmp_path_factory.mktemp("dataset") / "knees")
+    return build(release_folder, tmp_path_factory.mktemp("dataset") / "knees")
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,9 @@ from mcp.client.streamable_http import streamablehttp_client
 from PIL import Image
 
 import app
-from koa_hf import Grader, phantom
+from koa_hf import Grader
 from koa_hf.grades import RESEARCH_USE_NOTICE
+from koa_hf.imaging import phantom
 from tests.demo import running_demo
 
 

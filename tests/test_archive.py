@@ -4,8 +4,8 @@ import zipfile
 
 import pytest
 
-from koa_hf import archive
 from koa_hf.errors import KoaError
+from koa_hf.imaging import archive
 
 
 def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:

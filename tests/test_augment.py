@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from train.augment import augment
-from train.recipe import Augmentation
+from train.loop.augment import augment
+from train.loop.recipe import Augmentation
 
 EVERYTHING = Augmentation(
     flip=True, rotation=12, scale=0.1, shift=0.06, brightness=0.1, contrast=0.2, gamma=0.2, inversion=0.5

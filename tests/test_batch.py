@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import Grader, batch, localiser, phantom
-from koa_hf.batch import Limits
+from koa_hf import Grader
+from koa_hf.demo import batch
+from koa_hf.demo.batch import Limits
 from koa_hf.errors import KoaError
-from koa_hf.examination import examine, read
-from koa_hf.localiser import Knee
+from koa_hf.grading.examination import examine, read
+from koa_hf.imaging import localiser, phantom
+from koa_hf.imaging.localiser import Knee
 from tests.test_archive import zipped
 
 

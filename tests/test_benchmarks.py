@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ablation, ceiling, growth, other_engines, scrutiny, tables, versions
-from koa_hf import xception
-from koa_hf.engines import Network, TorchEngine
+from benchmarks.speed import ceiling, growth, other_engines
+from benchmarks.studies import ablation, scrutiny, versions
+from benchmarks.tables import speed_tables
+from koa_hf.data.release import Release
 from koa_hf.errors import KoaError
-from koa_hf.release import Release
-from train import recipe
-from train.predictions import Predictions
+from koa_hf.network import xception
+from koa_hf.network.engines import Network, TorchEngine
+from train.loop import recipe
+from train.loop.predictions import Predictions
 
 
 def test_a_repeated_release_is_one_of_as_many_patients_more(release_folder, tmp_path):
@@ -48,10 +50,15 @@ def test_operations_are_those_of_the_network():
 
 
 def test_a_missed_goal_is_said_with_by_how_much_and_why():
-    assert tables._goal("Time", 25, 20, " s", "Why.") == "Time: goal 25 s, measured 20 s, so reached."
-    assert tables._goal("Time", 25, 30, " s", "Why.") == "Time: goal 25 s, measured 30 s: missed by 20%. Why."
-    assert tables._goal("Rate", 20, 15, "", "Why.", more=True) == "Rate: goal 20, measured 15: missed by 25%. Why."
-    assert tables._goal("Rate", 3000, 1754.2, "", "", more=True) == "Rate: goal 3000, measured 1,754: missed by 42%. "
+    assert speed_tables._goal("Time", 25, 20, " s", "Why.") == "Time: goal 25 s, measured 20 s, so reached."
+    assert speed_tables._goal("Time", 25, 30, " s", "Why.") == "Time: goal 25 s, measured 30 s: missed by 20%. Why."
+    assert (
+        speed_tables._goal("Rate", 20, 15, "", "Why.", more=True) == "Rate: goal 20, measured 15: missed by 25%. Why."
+    )
+    assert (
+        speed_tables._goal("Rate", 3000, 1754.2, "", "", more=True)
+        == "Rate: goal 3000, measured 1,754: missed by 42%. "
+    )
 
 
 def test_onnx_runtime_computes_what_torch_does():
@@ -65,13 +72,13 @@ def test_onnx_runtime_computes_what_torch_does():
 
 
 def test_tables_say_what_was_not_measured_yet_and_which_result_is_of_no_use(tmp_path):
-    text = tables.render(results=tmp_path)
-    assert text.count("Not measured yet.") == len(tables.PARTS)
-    assert "python benchmarks/growth.py" in text
+    text = speed_tables.render(results=tmp_path)
+    assert text.count("Not measured yet.") == len(speed_tables.PARTS)
+    assert "python benchmarks/speed/growth.py" in text
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "load.json").write_text(json.dumps({"what": "something else"}))
     with pytest.raises(KoaError, match=r"load\.json isn't what benchmarks/demo_load\.py writes today"):
-        tables.render(results=tmp_path)
+        speed_tables.render(results=tmp_path)
 
 
 def test_the_oldest_libraries_are_the_lower_bounds_and_what_failed_with_them_is_named():

@@ -5,9 +5,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from koa_hf import Grader, checksums, hub_contents, phantom
-from koa_hf.metrics import quadratic_weighted_kappa
-from koa_hf.model_folder import BUNDLED_MODEL
+from koa_hf import Grader, checksums
+from koa_hf.grading.metrics import quadratic_weighted_kappa
+from koa_hf.hub import contents
+from koa_hf.imaging import phantom
+from koa_hf.network.model_folder import BUNDLED_MODEL
 from tests.demo import REPOSITORY
 
 FOLDER = REPOSITORY / BUNDLED_MODEL
@@ -34,7 +36,7 @@ def test_it_is_whole_small_and_was_trained_in_every_layer():
 
 
 def test_pushed_it_says_nothing_of_the_folders_around_the_one_it_was_trained_in():
-    record = hub_contents.of_model(FOLDER, "user/name").files["run.json"].decode()
+    record = contents.of_model(FOLDER, "user/name").files["run.json"].decode()
     assert '"pretrained_weights": "legacy_xception.imagenet.safetensors"' in record
     assert "../" not in record
     assert "--start-from runs/" in record

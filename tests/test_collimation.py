@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from koa_hf import phantom
-from koa_hf.collimation import trim
+from koa_hf.imaging import phantom
+from koa_hf.imaging.collimation import trim
 
 
 def film(

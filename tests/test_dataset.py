@@ -11,10 +11,14 @@ import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from koa_hf import dataset, dataset_shards
+from koa_hf.data import shards
+from koa_hf.data.build import build
+from koa_hf.data.build import main as build_cli
+from koa_hf.data.load import dataset_fingerprint, load_dataset
+from koa_hf.data.release import RELEASED_COUNTS
+from koa_hf.data.verify import verify
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES
-from koa_hf.release import RELEASED_COUNTS
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def test_stock_datasets_loads_the_splits_with_grade_names_and_counts(release_fol
 
 
 def test_a_row_says_which_knee_it_is_and_holds_the_released_file_byte_for_byte(release_folder, dataset_folder):
-    rows = dataset.load(dataset_folder)["test"].cast_column("image", datasets.Image(decode=False))
+    rows = load_dataset(dataset_folder)["test"].cast_column("image", datasets.Image(decode=False))
     assert rows["file_name"] == sorted(rows["file_name"])
     for row in rows:
         path = release_folder / "test" / str(row["label"]) / row["file_name"]
@@ -73,11 +77,11 @@ def test_a_row_says_which_knee_it_is_and_holds_the_released_file_byte_for_byte(r
 
 
 def test_auto_test_comes_only_by_name(release_folder, dataset_folder):
-    again = dataset.load(dataset_folder, "auto_test")
+    again = load_dataset(dataset_folder, "auto_test")
     assert list(again) == ["test"]
     assert len(again["test"]) == sum(counts_of(release_folder, "auto_test"))
     assert all("_" in name for name in again["test"]["file_name"])
-    assert not any("_" in name for part in dataset.load(dataset_folder).values() for name in part["file_name"])
+    assert not any("_" in name for part in load_dataset(dataset_folder).values() for name in part["file_name"])
 
 
 def test_the_card_has_what_the_hub_reads(dataset_folder):
@@ -102,7 +106,7 @@ def test_the_card_of_phantoms_does_not_pass_them_off_as_the_public_release(datas
 
 
 def test_building_twice_gives_the_same_bytes(release_folder, dataset_folder, tmp_path):
-    assert contents(dataset.build(release_folder, tmp_path / "again")) == contents(dataset_folder)
+    assert contents(build(release_folder, tmp_path / "again")) == contents(dataset_folder)
 
 
 def test_building_where_files_of_the_same_names_lie_keeps_the_image_bytes(
@@ -110,48 +114,48 @@ def test_building_where_files_of_the_same_names_lie_keeps_the_image_bytes(
 ):
     # datasets' own encoder replaces the bytes by the path where the working directory has such a file.
     monkeypatch.chdir(first(release_folder).parent)
-    assert contents(dataset.build(release_folder, tmp_path / "again")) == contents(dataset_folder)
+    assert contents(build(release_folder, tmp_path / "again")) == contents(dataset_folder)
 
 
 @pytest.mark.parametrize("prefix", ["", "kneeKL224/", "KneeXrayData/ClsKLData/kneeKL224/"])
 def test_a_zip_gives_the_same_as_its_folder(release_folder, dataset_folder, tmp_path, prefix):
     archive = zipped(release_folder, tmp_path / "release.zip", prefix, litter=True)
-    assert contents(dataset.build(archive, tmp_path / "out")) == contents(dataset_folder)
+    assert contents(build(archive, tmp_path / "out")) == contents(dataset_folder)
 
 
 def test_of_a_zip_with_both_editions_the_224_pixel_one_is_taken(release_folder, dataset_folder, tmp_path):
     archive = zipped(release_folder, tmp_path / "release.zip", "kneeKL224/")
     with zipfile.ZipFile(archive, "a") as both:
         both.write(first(release_folder), "kneeKL299/train/0/9000001R.png")
-    assert contents(dataset.build(archive, tmp_path / "out")) == contents(dataset_folder)
+    assert contents(build(archive, tmp_path / "out")) == contents(dataset_folder)
 
 
 def test_a_folder_above_the_release_and_a_release_with_some_splits_will_do(release, tmp_path):
     for split in ("test", "auto_test"):
         shutil.rmtree(release / split)
-    out = dataset.build(release.parent, tmp_path.parent / f"{tmp_path.name}-out")
-    assert list(dataset.load(out)) == ["train", "validation"]
+    out = build(release.parent, tmp_path.parent / f"{tmp_path.name}-out")
+    assert list(load_dataset(out)) == ["train", "validation"]
 
 
 def test_many_shards_hold_the_same_rows_as_one(release_folder, dataset_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_shards, "IMAGES_PER_SHARD", 15)
-    out = dataset.build(release_folder, tmp_path / "out")
+    monkeypatch.setattr(shards, "IMAGES_PER_SHARD", 15)
+    out = build(release_folder, tmp_path / "out")
     assert len(list(out.glob("data/train-*-of-00003.parquet"))) == 3
-    whole, sharded = (dataset.load(folder)["train"] for folder in (dataset_folder, out))
-    assert dataset.dataset_fingerprint(sharded) == dataset.dataset_fingerprint(whole)
-    assert dataset.verify(out).ok
+    whole, sharded = (load_dataset(folder)["train"] for folder in (dataset_folder, out))
+    assert dataset_fingerprint(sharded) == dataset_fingerprint(whole)
+    assert verify(out).ok
 
 
 def test_an_existing_folder_is_kept_unless_overwrite_is_given_and_it_is_a_data_set(release, built, tmp_path, capsys):
-    assert dataset.main(["build", str(release), str(built)]) == 2
+    assert build_cli(["build", str(release), str(built)]) == 2
     assert "give --overwrite" in capsys.readouterr().err
     shutil.rmtree(release / "auto_test")
-    assert dataset.main(["build", str(release), str(built), "--overwrite"]) == 0
+    assert build_cli(["build", str(release), str(built), "--overwrite"]) == 0
     assert not (built / "auto_test").exists()
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "notes.txt").write_text("mine")
-    assert dataset.main(["build", str(release), str(mine), "--overwrite"]) == 2
+    assert build_cli(["build", str(release), str(mine), "--overwrite"]) == 2
     assert (mine / "notes.txt").read_text() == "mine"
 
 
@@ -230,36 +234,36 @@ DAMAGES = [
 def test_a_damaged_release_is_refused_in_one_sentence_and_leaves_nothing_behind(damage, release, tmp_path, capsys):
     message = damage(release)
     before = sorted(tmp_path.iterdir())
-    assert dataset.main(["build", str(release), str(tmp_path / "out")]) == 2
+    assert build_cli(["build", str(release), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     with pytest.raises(KoaError, match=message):
-        dataset.build(release, tmp_path / "out")
+        build(release, tmp_path / "out")
     assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_verify_reports_what_build_refuses(damage, release, capsys):
     damage(release)
-    assert dataset.main(["verify", str(release)]) == 2
+    assert build_cli(["verify", str(release)]) == 2
     assert "problem:" in capsys.readouterr().out
 
 
 def test_a_source_that_is_not_the_release_is_refused(release_folder, tmp_path):
     with pytest.raises(KoaError, match="doesn't exist"):
-        dataset.build(tmp_path / "nowhere", tmp_path / "out")
+        build(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "text.zip").write_text("hello")
     with pytest.raises(KoaError, match="neither a folder nor a zip"):
-        dataset.build(tmp_path / "text.zip", tmp_path / "out")
+        build(tmp_path / "text.zip", tmp_path / "out")
     with pytest.raises(KoaError, match="no folder train, val or test"):
-        dataset.build(tmp_path, tmp_path.parent / "out")
+        build(tmp_path, tmp_path.parent / "out")
     with pytest.raises(KoaError, match="single split; give the folder above it"):
-        dataset.build(release_folder / "train", tmp_path / "out")
+        build(release_folder / "train", tmp_path / "out")
     with pytest.raises(KoaError, match="lies within the release"):
-        dataset.build(release_folder, release_folder / "out")
+        build(release_folder, release_folder / "out")
     with pytest.raises(KoaError, match="can't be written"):
-        dataset.build(release_folder, tmp_path / "text.zip" / "out")
+        build(release_folder, tmp_path / "text.zip" / "out")
 
 
 def test_a_zip_cut_short_and_a_damaged_member_are_refused(release_folder, tmp_path):
@@ -267,18 +271,18 @@ def test_a_zip_cut_short_and_a_damaged_member_are_refused(release_folder, tmp_pa
     data = bytearray(archive.read_bytes())
     (tmp_path / "short.zip").write_bytes(data[: len(data) // 2])
     with pytest.raises(KoaError, match="neither a folder nor a zip"):
-        dataset.build(tmp_path / "short.zip", tmp_path / "out")
+        build(tmp_path / "short.zip", tmp_path / "out")
     data[1000:1010] = bytes(10)  # within the first image, stored uncompressed
     (tmp_path / "bad.zip").write_bytes(data)
     with pytest.raises(KoaError, match=r"Bad CRC-32.*download the release again"):
-        dataset.build(tmp_path / "bad.zip", tmp_path / "out")
+        build(tmp_path / "bad.zip", tmp_path / "out")
 
 
 # --- verify
 
 
 def test_verify_finds_nothing_wrong_with_a_release_or_what_was_built_of_it(release_folder, dataset_folder):
-    of_release, of_dataset = dataset.verify(release_folder), dataset.verify(dataset_folder)
+    of_release, of_dataset = verify(release_folder), verify(dataset_folder)
     assert of_release.ok
     assert of_release.formats == {"224x224 L": 88}
     assert of_release.counts["train"] == counts_of(release_folder, "train")
@@ -289,7 +293,7 @@ def test_verify_finds_nothing_wrong_with_a_release_or_what_was_built_of_it(relea
 
 
 def test_verify_prints_a_table_and_writes_json(release_folder, tmp_path, capsys):
-    assert dataset.main(["verify", str(release_folder), "--json", str(tmp_path / "report.json")]) == 0
+    assert build_cli(["verify", str(release_folder), "--json", str(tmp_path / "report.json")]) == 0
     printed = capsys.readouterr().out
     assert "validation" in printed
     assert "nothing wrong" in printed
@@ -301,7 +305,7 @@ def test_verify_prints_a_table_and_writes_json(release_folder, tmp_path, capsys)
 def test_verify_names_duplicates_by_pixels_across_splits(release):
     one, other = first(release), first(release, "val/1/*.png")
     Image.open(one).save(other, optimize=True, compress_level=1)
-    report = dataset.verify(release)
+    report = verify(release)
     assert report.duplicates == [[f"train/{one.name}", f"validation/{other.name}"]]
     assert not report.ok
 
@@ -309,7 +313,7 @@ def test_verify_names_duplicates_by_pixels_across_splits(release):
 def test_verify_flags_photographic_negatives_without_refusing_them(release):
     path = first(release, "test/2/*.png")
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-    report = dataset.verify(release)
+    report = verify(release)
     assert report.negatives == {"test": [path.name]}
     assert report.ok
 
@@ -317,7 +321,7 @@ def test_verify_flags_photographic_negatives_without_refusing_them(release):
 def test_verify_notes_images_that_differ_in_size_or_depth(release):
     path = first(release)
     Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 100).save(path)
-    report = dataset.verify(release)
+    report = verify(release)
     assert report.formats == {"224x224 L": 87, "224x224 I;16": 1}
     assert "not all alike" in " ".join(report.notes)
 
@@ -326,19 +330,19 @@ def test_verify_misses_shards_rows_and_columns(built):
     shard = first(built, "data/train-*.parquet")
     table = pq.read_table(shard)
     pq.write_table(table.slice(1), shard)
-    assert any("its card says 40" in problem for problem in dataset.verify(built).problems)
+    assert any("its card says 40" in problem for problem in verify(built).problems)
     shard.rename(shard.with_name("train-00000-of-00002.parquet"))
-    assert any("lacks 1 of its 2" in problem for problem in dataset.verify(built).problems)
+    assert any("lacks 1 of its 2" in problem for problem in verify(built).problems)
     pq.write_table(table.drop_columns("patient_id"), first(built, "data/train-*.parquet"))
     with pytest.raises(KoaError, match="has no column patient_id"):
-        dataset.verify(built)
+        verify(built)
     first(built, "data/train-*.parquet").write_bytes(b"PAR1")
     with pytest.raises(KoaError, match="no readable Parquet"):
-        dataset.verify(built)
+        verify(built)
 
 
 def test_verify_knows_the_released_counts(real_data):
-    report = dataset.verify(real_data)
+    report = verify(real_data)
     assert report.ok
     assert report.edition in ("complete", "partial")
     assert tuple(report.counts["train"]) == RELEASED_COUNTS["train"]
@@ -354,18 +358,18 @@ def test_loading_the_release_itself_says_to_build_first(release_folder, tmp_path
     archive = zipped(release_folder, tmp_path / "release.zip", "")
     for source in (release_folder, archive):
         with pytest.raises(KoaError, match=r"run `python -m koa_hf\.dataset build"):
-            dataset.load(source)
+            load_dataset(source)
 
 
 def test_loading_what_is_not_there_says_so(tmp_path, dataset_folder):
     with pytest.raises(KoaError, match="doesn't exist"):
-        dataset.load(str(tmp_path / "nowhere"))
+        load_dataset(str(tmp_path / "nowhere"))
     with pytest.raises(KoaError, match="holds no data set"):
-        dataset.load(tmp_path)
+        load_dataset(tmp_path)
     with pytest.raises(KoaError, match="has no configuration 'other'"):
-        dataset.load(dataset_folder, "other")
+        load_dataset(dataset_folder, "other")
     with pytest.raises(KoaError, match="can't be reached"):
-        dataset.load("somebody/knees")
+        load_dataset("somebody/knees")
 
 
 def test_an_id_that_the_hub_does_not_know_says_to_check_the_spelling(monkeypatch):
@@ -374,29 +378,29 @@ def test_an_id_that_the_hub_does_not_know_says_to_check_the_spelling(monkeypatch
 
     monkeypatch.setattr(datasets, "load_dataset", unknown)
     with pytest.raises(KoaError, match=r"somebody/nees is neither .* check the spelling"):
-        dataset.load("somebody/nees")
+        load_dataset("somebody/nees")
 
 
 def test_a_data_set_without_the_columns_is_refused(tmp_path):
     (tmp_path / "data").mkdir()
     datasets.Dataset.from_dict({"image": [1], "label": [0]}).to_parquet(tmp_path / "data/train-00000-of-00001.parquet")
     with pytest.raises(KoaError, match="has no column patient_id, side, file_name"):
-        dataset.load(tmp_path)
+        load_dataset(tmp_path)
 
 
 def test_a_folder_named_like_one_of_the_loaders_of_datasets_is_still_a_folder(built, monkeypatch):
     monkeypatch.chdir(built.parent)
     built.rename("csv")
-    assert len(dataset.load("csv")["train"]) == 40
+    assert len(load_dataset("csv")["train"]) == 40
 
 
 def test_the_fingerprint_changes_with_the_data_and_with_nothing_else(dataset_folder, built):
-    one, other = (dataset.load(folder)["validation"] for folder in (dataset_folder, built))
-    fingerprint = dataset.dataset_fingerprint(one)
+    one, other = (load_dataset(folder)["validation"] for folder in (dataset_folder, built))
+    fingerprint = dataset_fingerprint(one)
     assert len(fingerprint) == 64
-    assert dataset.dataset_fingerprint(other) == fingerprint
-    assert dataset.dataset_fingerprint(one.select(range(15))) != fingerprint
-    assert dataset.dataset_fingerprint(one.select(range(15, -1, -1))) != fingerprint
+    assert dataset_fingerprint(other) == fingerprint
+    assert dataset_fingerprint(one.select(range(15))) != fingerprint
+    assert dataset_fingerprint(one.select(range(15, -1, -1))) != fingerprint
     relabelled = one.remove_columns("label").add_column("label", [0] * 16)
-    assert dataset.dataset_fingerprint(relabelled) != fingerprint
+    assert dataset_fingerprint(relabelled) != fingerprint
     assert one[0]["image"].size == (224, 224)  # the caller's data set is not changed

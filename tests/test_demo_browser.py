@@ -17,8 +17,9 @@ from playwright.sync_api import Locator, Page, expect
 from skimage import data
 
 from app import AT_ONCE
-from koa_hf import Grader, phantom
+from koa_hf import Grader
 from koa_hf.grades import RESEARCH_USE_NOTICE
+from koa_hf.imaging import phantom
 from tests.demo import running_demo
 from tests.test_report import dicom_of
 

@@ -13,8 +13,8 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from koa_hf import dicom, phantom, radiograph
 from koa_hf.errors import KoaError
+from koa_hf.imaging import dicom, phantom, radiograph
 
 PATIENT = "DOE^JANE"
 

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from datasets import load_dataset
 
-from koa_hf import phantom
-from koa_hf.disagreements import Disagreements
+from koa_hf.demo.disagreements import Disagreements
 from koa_hf.errors import KoaError
-from koa_hf.radiograph import Radiograph
-from koa_hf.report import Report
+from koa_hf.imaging import phantom
+from koa_hf.imaging.radiograph import Radiograph
+from koa_hf.report.document import Report
 from tests.demo import REPOSITORY
 from tests.test_page import grading
 
@@ -48,8 +48,8 @@ def test_remarks_are_pushed_to_a_private_data_set_when_the_demo_ends(hub, tmp_pa
 import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
 from pathlib import Path
-from koa_hf.disagreements import Disagreements
-from koa_hf.report import Report
+from koa_hf.demo.disagreements import Disagreements
+from koa_hf.report.document import Report
 from tests.test_disagreements import KNEE
 from tests.test_page import grading
 remarks = Disagreements(Path("remarks"), "user/remarks")

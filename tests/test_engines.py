@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from koa_hf import engines, xception
 from koa_hf.errors import KoaError
+from koa_hf.network import engines, xception
 
 SIZE = 71
 IMAGES = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1

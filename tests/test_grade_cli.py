@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import phantom
-from koa_hf.grade import main
-from koa_hf.report import COLUMNS
-from train.composites import Crop, compose
+from koa_hf.cli.grade import main
+from koa_hf.imaging import phantom
+from koa_hf.report.document import COLUMNS
+from train.pictures.composites import Crop, compose
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ import torch
 import transformers
 from PIL import Image
 
-from koa_hf import Grader, phantom, radiograph
+from koa_hf import Grader
 from koa_hf.errors import KoaError
-from koa_hf.grader import Grading, percent
 from koa_hf.grades import GRADE_NAMES
-from koa_hf.model_folder import default_model
+from koa_hf.grading.grader import Grading, percent
+from koa_hf.imaging import phantom, radiograph
+from koa_hf.network.model_folder import default_model
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,10 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from koa_hf import heatmap, phantom, xception
-from koa_hf.radiograph import Radiograph
+from koa_hf.grading import heatmap
+from koa_hf.imaging import phantom
+from koa_hf.imaging.radiograph import Radiograph
+from koa_hf.network import xception
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from koa_hf import phantom
+from koa_hf.imaging import phantom
 from tests.demo import running_demo
 from tests.test_archive import zipped
 from tests.test_report import dicom_of

@@ -27,8 +27,8 @@ DATASET, MODEL = "user/knee-kl", "user/koa-xception"
 
 
 def push(hub: Hub, home: Path, *arguments: object, token: str | None = "write") -> subprocess.CompletedProcess:
-    """`python -m koa_hf.hub ...`, logged in to the Hub."""
-    command = [sys.executable, "-m", "koa_hf.hub", *map(str, arguments)]
+    """`python -m koa_hf.hub.publish ...`, logged in to the Hub."""
+    command = [sys.executable, "-m", "koa_hf.hub.publish", *map(str, arguments)]
     environment = hub.environment(home, token)
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -51,7 +51,7 @@ class Circle:
     run: Path  # the run folder that the model was pushed from
     home: Path  # HF_HOME of whoever loads
     trained: str  # what training wrote to stdout
-    validation: dict  # metrics.json that train/evaluate.py wrote of the two ids
+    validation: dict  # metrics.json that train/validate.py wrote of the two ids
 
     def commit(self, kind: str, name: str, revision: str = "main"):
         return self.hub.store.repository(kind, name).commit(revision)
@@ -73,7 +73,7 @@ def circle(shared_hub, dataset_folder, tmp_path_factory) -> Circle:
     trained = subprocess.run([*launch, *options, *SMALL], **here, timeout=300)
     assert trained.returncode == 0, trained.stderr[-3000:]
 
-    evaluate = [sys.executable, "train/evaluate.py", "--model", MODEL, "--dataset", DATASET, "--revision", "v1.0"]
+    evaluate = [sys.executable, "train/validate.py", "--model", MODEL, "--dataset", DATASET, "--revision", "v1.0"]
     out = work / "evaluation"
     evaluated = subprocess.run([*evaluate, "--cpu", "--output-dir", str(out)], **here, timeout=300)
     assert evaluated.returncode == 0, evaluated.stderr[-3000:]
@@ -145,7 +145,7 @@ def test_the_data_set_card_is_complete(circle):
 
 
 def test_an_imagenet_recipe_names_the_model_that_it_starts_from(circle, tmp_path):
-    from koa_hf import model_card
+    from koa_hf.hub import model_card
 
     folder = shutil.copytree(circle.run, tmp_path / "run")
     recipe = (folder / "recipe.yaml").read_text()
@@ -158,9 +158,9 @@ def test_an_imagenet_recipe_names_the_model_that_it_starts_from(circle, tmp_path
 
 
 def test_a_card_does_not_give_figures_of_other_rules_for_those_of_the_model(circle, tmp_path):
-    from koa_hf import model_card
     from koa_hf.errors import KoaError
-    from koa_hf.rules import Rules
+    from koa_hf.grading.rules import Rules
+    from koa_hf.hub import model_card
 
     folder = shutil.copytree(circle.run, tmp_path / "run")
     Rules(temperature=2).save(folder)
@@ -366,20 +366,20 @@ def test_a_space_runs_as_it_stands(circle, tmp_path):
 CLIENT = """
 import contextlib, io, json, os, sys
 sys.path.insert(0, {repository!r})
-from koa_hf import hub
+from koa_hf.hub import publish
 for name, (token, *arguments) in json.loads({cases!r}).items():
     os.environ.pop("HF_TOKEN", None)
     if token:
         os.environ["HF_TOKEN"] = token
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = hub.main(arguments)
+        code = publish.main(arguments)
     found[name] = [code, out.getvalue(), err.getvalue().strip().split("\\r")[-1].split("\\n")[-1]]
 """
 
 
 def commands(hub: Hub, home: Path, cases: dict[str, tuple], **variables: str) -> dict[str, tuple[int, str, str]]:
-    """Run many `koa_hf.hub` commands in one process (its imports take seconds): exit code, stdout, last of stderr."""
+    """Run many `koa_hf.hub.publish` commands in one process (its imports take seconds): exit code, stdout, last of stderr."""
     cases = {name: (hub.token(token) if token else None, *map(str, rest)) for name, (token, *rest) in cases.items()}
     code = "found = {}\n" + CLIENT.format(repository=str(REPOSITORY), cases=json.dumps(cases))
     done = hub.run(code + "\nprint('FOUND', json.dumps(found))", home, **variables)
@@ -495,7 +495,7 @@ def test_what_is_not_fit_for_the_hub_is_refused_and_leaves_nothing_there(hub, da
 
 
 def test_a_dry_run_lists_files_and_sizes_without_token_or_network(dataset_folder, circle, tmp_path, capsys):
-    from koa_hf import hub as command
+    from koa_hf.hub import publish as command
 
     # This process is offline (see conftest.py) and has no token.
     assert command.main(["push-dataset", str(dataset_folder), "user/knees", "--dry-run"]) == 0

@@ -5,7 +5,7 @@ The slow test runs all rows of results/hub/faults.json again; the quick one thos
 
 import pytest
 
-from benchmarks.hub_faults import ALWAYS, CASES, Case, run
+from benchmarks.studies.hub_faults import ALWAYS, CASES, Case, run
 
 
 def check(cases: list[Case], rows: list[dict]) -> None:

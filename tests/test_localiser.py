@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import localiser, phantom
-from koa_hf.radiograph import Radiograph
-from train.composites import KINDS, Crop, compose
+from koa_hf.imaging import localiser, phantom
+from koa_hf.imaging.radiograph import Radiograph
+from train.pictures.composites import KINDS, Crop, compose
 
 RIGHT, LEFT = phantom.draw(2, 3, "right"), phantom.draw(1, 4, "left")
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from koa_hf.losses import cross_entropy, distillation, focal, soft_ordinal
+from koa_hf.network.losses import cross_entropy, distillation, focal, soft_ordinal
 
 
 def test_focal_loss_is_keras_categorical_focal_cross_entropy():

@@ -4,7 +4,7 @@ import pytest
 from sklearn import metrics as sk
 
 from koa_hf.errors import KoaError
-from koa_hf.metrics import (
+from koa_hf.grading.metrics import (
     KneeGradeMetrics,
     bootstrap_intervals,
     bootstrap_mean,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import phantom
-from koa_hf.orientation import is_upside_down, score
+from koa_hf.imaging import phantom
+from koa_hf.imaging.orientation import is_upside_down, score
 
 
 @pytest.mark.parametrize("grade", range(5))

@@ -5,12 +5,12 @@ import io
 import numpy as np
 from PIL import Image
 
-from koa_hf import page
-from koa_hf.batch import Row
-from koa_hf.grader import Grading
-from koa_hf.localiser import Knee
-from koa_hf.radiograph import Radiograph
-from koa_hf.report import Report
+from koa_hf.demo import page
+from koa_hf.demo.batch import Row
+from koa_hf.grading.grader import Grading
+from koa_hf.imaging.localiser import Knee
+from koa_hf.imaging.radiograph import Radiograph
+from koa_hf.report.document import Report
 
 
 def test_words_from_outside_are_text_in_the_page():

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import phantom
 from koa_hf.errors import KoaError
-from koa_hf.polarity import is_negative
+from koa_hf.imaging import phantom
+from koa_hf.imaging.polarity import is_negative
 
 GRADES = range(5)
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import phantom, radiograph
-from koa_hf.polarity import is_negative, polarity
+from koa_hf.imaging import phantom, radiograph
+from koa_hf.imaging.polarity import is_negative, polarity
 
 
 @pytest.mark.parametrize("grade", range(5))

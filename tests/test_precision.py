@@ -6,9 +6,9 @@ from argparse import Namespace
 import pytest
 import torch
 
-from koa_hf import precision
 from koa_hf.errors import KoaError
-from koa_hf.precision import choose_precision
+from koa_hf.network import precision
+from koa_hf.network.precision import choose_precision
 from train.run import precision_wanted
 
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from koa_hf import Grader, xception
-from koa_hf.engines import TOLERANCES
+from koa_hf import Grader
 from koa_hf.errors import KoaError
-from koa_hf.int8 import About, Int8, even_out
-from koa_hf.model_folder import INT8_FILE
-from train import quantise, recipe
+from koa_hf.network import xception
+from koa_hf.network.engines import TOLERANCES
+from koa_hf.network.int8 import About, Int8, even_out
+from koa_hf.network.model_folder import INT8_FILE
+from train import quantise
+from train.loop import recipe
 
 SIZE = 71
 IMAGES = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -88,8 +90,8 @@ def test_a_network_in_int8_is_saved_loaded_and_computed(grader, model_folder, tm
     torch.testing.assert_close(shifted - found, torch.arange(1.0, 6).expand(4, 5))
 
     for best, fast, chosen in (("fp32", True, "int8"), ("fp32", False, "fp32"), ("bf16", True, "bf16")):
-        monkeypatch.setattr("koa_hf.precision.choose_precision", lambda _, __, best=best: best)
-        monkeypatch.setattr("koa_hf.int8.is_fast_here", lambda fast=fast: fast)
+        monkeypatch.setattr("koa_hf.network.precision.choose_precision", lambda _, __, best=best: best)
+        monkeypatch.setattr("koa_hf.network.int8.is_fast_here", lambda fast=fast: fast)
         assert Grader.from_pretrained(folder, device="cpu", precision="auto").precision == chosen
     monkeypatch.undo()
     monkeypatch.setenv("KOA_CACHE", str(tmp_path / "cache"))

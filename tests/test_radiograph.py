@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import phantom, radiograph
 from koa_hf.errors import KoaError
+from koa_hf.imaging import phantom, radiograph
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 import pytest
 
 from koa_hf.errors import KoaError
-from train import recipe
+from train.loop import recipe
 
 
 @pytest.mark.parametrize("name", recipe.available())

@@ -18,13 +18,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 from pypdf import PdfReader
 
-from koa_hf import phantom
-from koa_hf.dicom_report import secondary_capture
 from koa_hf.errors import KoaError
-from koa_hf.grader import Grading
 from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
-from koa_hf.radiograph import Radiograph
-from koa_hf.report import COLUMNS, JSON_KEYS, SCHEMA, Report, as_row, csv_writer, main, range_sentence
+from koa_hf.grading.grader import Grading
+from koa_hf.imaging import phantom
+from koa_hf.imaging.radiograph import Radiograph
+from koa_hf.report.document import COLUMNS, JSON_KEYS, SCHEMA, Report, as_row, csv_writer, main, range_sentence
+from koa_hf.report.secondary_capture import secondary_capture
 
 SHA256 = hashlib.sha256(b"the X-ray").hexdigest()
 TIME = datetime(2026, 11, 23, 2, 16, 29, tzinfo=UTC)

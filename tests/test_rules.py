@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import Grader, phantom, xception
+from koa_hf import Grader
 from koa_hf.errors import KoaError
-from koa_hf.familiarity import Familiarity
-from koa_hf.preprocess import normalise
-from koa_hf.resolution import SmallKnees
-from koa_hf.rules import GradeSets, Rules
+from koa_hf.grading.familiarity import Familiarity
+from koa_hf.grading.rules import GradeSets, Rules
+from koa_hf.grading.small_knees import SmallKnees
+from koa_hf.imaging import phantom
+from koa_hf.network import xception
+from koa_hf.network.preprocess import normalise
 
 LAYER = "block8"
 
@@ -138,7 +140,7 @@ def test_damaged_rules_are_refused_in_one_sentence(ruled_folder, tmp_path):
 
 
 def _read(pixels):
-    from koa_hf import radiograph
+    from koa_hf.imaging import radiograph
 
     return radiograph.read(pixels)
 

@@ -11,11 +11,11 @@ import threading
 import pytest
 
 from koa_hf import Grader
+from koa_hf.demo.quick_imports import quick_imports
+from koa_hf.demo.starting import StartingGrader
 from koa_hf.errors import KoaError
-from koa_hf.examination import read
-from koa_hf.model_folder import find
-from koa_hf.quick_imports import quick_imports
-from koa_hf.starting import StartingGrader
+from koa_hf.grading.examination import read
+from koa_hf.network.model_folder import find
 from tests.demo import REPOSITORY
 
 

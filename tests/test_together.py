@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from koa_hf import Grader, phantom, radiograph
+from koa_hf import Grader
+from koa_hf.demo.batcher import Together
 from koa_hf.errors import KoaError
-from koa_hf.together import Together
+from koa_hf.imaging import phantom, radiograph
 
 
 class Watched:

@@ -1,4 +1,4 @@
-"""`train/run.py` and `train/evaluate.py` as people start them: from the command line, on phantoms."""
+"""`train/run.py` and `train/validate.py` as people start them: from the command line, on phantoms."""
 
 import json
 import os
@@ -13,12 +13,15 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file
 
-from koa_hf import Grader, checksums, dataset, phantom
+from koa_hf import Grader, checksums
+from koa_hf.data.build import build
 from koa_hf.grades import GRADE_NAMES
-from train import recipe
+from koa_hf.imaging import phantom
 from train.audit import CONTROLS
+from train.loop import recipe
 
 ROOT = Path(__file__).resolve().parents[1]
+
 # Small enough for seconds: random weights, the least image size, 40 training images in batches of 12, so that the
 # last batch is short and can't be shared out evenly. The low rate keeps rounding differences from growing.
 SMALL = [
@@ -160,9 +163,9 @@ def test_so_does_one_that_continues_another_with_all_that_a_recipe_can_ask_for(f
 
 def test_evaluation_needs_only_a_model_folder_and_a_data_set(finished, dataset_folder, tmp_path):
     options = ("--model", finished, "--cpu", "--batch-size", 12, "--split")
-    one = run(dataset_folder, tmp_path / "one", *options, "validation", script="train/evaluate.py")
+    one = run(dataset_folder, tmp_path / "one", *options, "validation", script="train/validate.py")
     assert "quadratic weighted kappa" in one.stdout
-    said = f"train/evaluate.py --split test --dataset BUILT_DATASET_WITH_TEST --model {finished}"
+    said = f"train/validate.py --split test --dataset BUILT_DATASET_WITH_TEST --model {finished}"
     assert said in one.stdout.replace("\n", "")
     figures = json.loads((tmp_path / "one" / "metrics.json").read_text())["figures"]
     in_training = json.loads((finished / "metrics.json").read_text())["figures"]
@@ -170,7 +173,7 @@ def test_evaluation_needs_only_a_model_folder_and_a_data_set(finished, dataset_f
         assert figures.pop(counted) == in_training[counted]
     # In batches of another size: on some CPUs the logits' last digits depend on that.
     assert figures == pytest.approx({name: in_training[name] for name in figures}, rel=1e-5)
-    run(dataset_folder, tmp_path / "two", *options, "validation", script="train/evaluate.py", processes=2)
+    run(dataset_folder, tmp_path / "two", *options, "validation", script="train/validate.py", processes=2)
     again = json.loads((tmp_path / "two" / "metrics.json").read_text())["figures"]
     assert again["confusion_matrix"] == in_training["confusion_matrix"]
     assert len((tmp_path / "two" / "predictions.csv").read_text().splitlines()) == 1 + 16
@@ -239,7 +242,7 @@ def test_a_finished_run_is_neither_overwritten_nor_resumed(finished, dataset_fol
 def test_a_head_on_frozen_imagenet_features_learns_from_real_knees(real_data, tmp_path):
     if not (weights := os.environ.get("KOA_WEIGHTS")):
         pytest.skip("KOA_WEIGHTS does not name the ImageNet weights of Xception (a safetensors file)")
-    knees = dataset.build(real_data, tmp_path / "knee-kl")
+    knees = build(real_data, tmp_path / "knee-kl")
     run(
         knees,
         tmp_path / "run",

@@ -6,12 +6,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from koa_hf import dataset, xception
-from koa_hf.preprocess import Preprocessing, normalise
-from train import trunk
-from train.data import KneeImages
-from train.trunk import OpenVinoTrunk, Trunk, channels_first, channels_last
-from train.trunk_cache import TrunkCache
+from koa_hf.data.load import load_dataset
+from koa_hf.network import xception
+from koa_hf.network.preprocess import Preprocessing, normalise
+from train.loop import trunk
+from train.loop.knee_images import KneeImages
+from train.loop.trunk import OpenVinoTrunk, Trunk, channels_first, channels_last
+from train.loop.trunk_cache import TrunkCache
 
 SIZE = 96
 CUTS = ["fc", "block11"]  # any order
@@ -66,7 +67,7 @@ def test_a_cache_is_filled_by_the_faster_way_and_goes_on_with_the_one_that_began
     network, dataset_folder, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(trunk, "WORTH_CONVERTING", 0)
-    images = {"train": KneeImages(dataset.load(str(dataset_folder))["train"], Preprocessing(SIZE))}
+    images = {"train": KneeImages(load_dataset(str(dataset_folder))["train"], Preprocessing(SIZE))}
 
     def engine(seconds: list[float]) -> str:
         cache = TrunkCache(tmp_path, Accelerator(cpu=True), "no")
@@ -89,7 +90,7 @@ def test_the_tail_makes_of_a_cached_row_what_the_network_makes_of_the_image(
     network, dataset_folder, tmp_path, monkeypatch, engine
 ):
     monkeypatch.setattr(trunk, "WORTH_CONVERTING", 0)
-    images = KneeImages(dataset.load(str(dataset_folder))["validation"], Preprocessing(SIZE))
+    images = KneeImages(load_dataset(str(dataset_folder))["validation"], Preprocessing(SIZE))
     cache = TrunkCache(tmp_path, Accelerator(cpu=True), "no", batch_size=5)  # the last batch is shorter
     monkeypatch.setattr(cache, "_seconds", lambda ways, _: [way.engine.split()[0] != engine for way in ways])
     assert {way.engine.split()[0] for way in trunk.ways(network, CUTS, cache.accelerator, 1, SIZE)} >= {engine}

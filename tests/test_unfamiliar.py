@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from koa_hf import phantom
-from train.familiar import NARROWEST, as_on_films
-from train.unfamiliar import KINDS, images
+from koa_hf.imaging import phantom
+from train.fitting.familiarity_search import NARROWEST, as_on_films
+from train.pictures.not_knees import KINDS, images
 
 PER_KIND = 5
 

@@ -1,8 +1,8 @@
 import time
 
 from koa_hf import files
-from koa_hf.batch import Row
-from koa_hf.visits import Visit, Visits
+from koa_hf.demo.batch import Row
+from koa_hf.demo.session import Visit, Visits
 
 
 def visit(size: int) -> Visit:

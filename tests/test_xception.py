@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from koa_hf import xception
 from koa_hf.errors import KoaError
+from koa_hf.network import xception
 
 
 @pytest.fixture(scope="module")

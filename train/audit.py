@@ -6,16 +6,13 @@ Deletion test (Samek et al. 2017, https://arxiv.org/abs/1509.06321): the tenth o
 hottest is blurred away, and, for comparison, a tenth of the same cells taken at random, and the tenth that is hottest
 in another knee's map: all knees lie alike, so that a map of nothing but the usual place would pass the first
 comparison. If the map is true, its own tenth costs the grade more of its probability than either. Reads
-predictions.csv, which `train/evaluate.py` left in --results, and writes audit.json, recall.png and deletion.png there.
+predictions.csv, which `train/validate.py` left in --results, and writes audit.json, recall.png and deletion.png there.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
-
-HERE = Path(__file__).resolve().parent  # see train/run.py
-sys.path = [str(HERE.parent), *(path for path in sys.path if path != str(HERE))]
 
 import numpy as np
 import torch
@@ -24,18 +21,19 @@ from rich.table import Table
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from koa_hf import Grader, dataset
-from koa_hf.calibration import expected_grade
-from koa_hf.engine_names import PRECISIONS
+from koa_hf import Grader
+from koa_hf.data.load import load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
-from koa_hf.metrics import bootstrap_mean
-from koa_hf.preprocess import normalise
+from koa_hf.grading.calibration import expected_grade
+from koa_hf.grading.metrics import bootstrap_mean
+from koa_hf.network.engine_names import PRECISIONS
+from koa_hf.network.preprocess import normalise
 from koa_hf.progress import progress_bar
-from train import plots
-from train.data import KneeImages, choose_split
-from train.predictions import Predictions
+from train.loop import plots
+from train.loop.knee_images import KneeImages, choose_split
+from train.loop.predictions import Predictions
 
 WORST = 20
 DELETED = 0.1
@@ -132,7 +130,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="a model folder or an id on the Hub")
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
     parser.add_argument("--revision", help="branch, tag or commit of the data set on the Hub")
-    parser.add_argument("--results", required=True, type=Path, help="where train/evaluate.py wrote predictions.csv")
+    parser.add_argument("--results", required=True, type=Path, help="where train/validate.py wrote predictions.csv")
     parser.add_argument("--split", default="validation", help="the split of those predictions")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bf16 where it is the faster")
     return parser.parse_args(argv)
@@ -143,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     graded = Predictions.read(args.results)
     grader = Grader.from_pretrained(args.model, precision=args.precision, engine="torch")
-    split = choose_split(dataset.load(args.dataset, revision=args.revision), args.split, args.dataset)
+    split = choose_split(load_dataset(args.dataset, revision=args.revision), args.split, args.dataset)
     if list(split["file_name"]) != graded.file_names:
         raise KoaError(f"predictions.csv in {args.results} is not about the {args.split} split of {args.dataset}.")
     found = deletion(grader, KneeImages(split, grader.preprocessing, grader.rules))

@@ -3,8 +3,8 @@
     python train/bundle.py --run runs/polished --dataset data/knee-kl --output runs/koa-xception --results runs/report
 
 In order: store the weights as float16 and compare the grades with the run's own; fit grading.json (as
-`train/calibrate.py` and `train/resolution.py`); measure on the validation split by those rules (as
-`train/evaluate.py`); write the card.
+`train/calibrate.py` and `train/fit_small_knees.py`); measure on the validation split by those rules (as
+`train/validate.py`); write the card.
 --output gets what a model folder holds on the Hub; --results the reports, pictures and predictions, and the run's own
 figures, without any rules, as plain.json.
 """
@@ -16,24 +16,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent  # see train/run.py
-sys.path = [str(HERE.parent), *(path for path in sys.path if path != str(HERE))]
-
 import numpy as np
 import torch
 from accelerate import Accelerator
 
-from koa_hf import Grader, dataset, dataset_hub, model_card, xception
-from koa_hf.calibration import probabilities_of
+from koa_hf import Grader
+from koa_hf.data.load import commit_of, load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
-from koa_hf.model_folder import RECIPE_BEFORE_FILE
-from train import recipe, record
+from koa_hf.grading.calibration import probabilities_of
+from koa_hf.hub import model_card
+from koa_hf.network import xception
+from koa_hf.network.model_folder import RECIPE_BEFORE_FILE
 from train.calibrate import add_options, calibrate, write_calibration
-from train.data import KneeImages, choose_split
-from train.evaluate import evaluate_model, write_evaluation
-from train.measuring import measure
-from train.resolution import fit_small_knees, write_small_knees
+from train.fit_small_knees import fit_small_knees, write_small_knees
+from train.fitting.measure import measure
+from train.loop import recipe, record
+from train.loop.knee_images import KneeImages, choose_split
+from train.validate import evaluate_model, write_evaluation
 
 RECORD = ("run.json", "metrics.jsonl", "curves.png")
 """Of the run, kept beside the model."""
@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> None:
     accelerator = Accelerator()
     how = {"device": accelerator.device, "precision": args.precision, "engine": "torch"}
     trained = Grader.from_pretrained(args.run, **how, plain=True)
-    data = dataset.load(args.dataset, revision=args.revision)
+    data = load_dataset(args.dataset, revision=args.revision)
     validation = choose_split(data, "validation", args.dataset)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.results.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
         images = KneeImages(validation, grader.preprocessing, grader.rules)
         evaluation = evaluate_model(accelerator, grader, images, "validation", 16)
         name = args.name or str(args.output)
-        write_evaluation(evaluation, args.results, name, args.dataset, grader.revision, dataset_hub.commit_of(data))
+        write_evaluation(evaluation, args.results, name, args.dataset, grader.revision, commit_of(data))
         for kept in ("metrics.json", "confusion_matrix.png"):
             shutil.copyfile(args.results / kept, folder / kept)
         record.keep(folder, (*RECORD, "recipe.yaml"), args.results)

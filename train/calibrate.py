@@ -15,28 +15,28 @@ import json
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent  # see train/run.py
-sys.path = [str(HERE.parent), *(path for path in sys.path if path != str(HERE))]
-
 import numpy as np
 import torch
 from datasets import DatasetDict
 from rich.console import Console
 from rich.table import Table
 
-from koa_hf import Grader, checksums, dataset, xception
-from koa_hf.calibration import probabilities_of
-from koa_hf.engine_names import PRECISIONS
+from koa_hf import Grader, checksums
+from koa_hf.data.load import dataset_fingerprint, load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
-from koa_hf.metrics import expected_calibration_error, grade_metrics
-from koa_hf.model_folder import INT8_FILE
-from koa_hf.radiograph import Radiograph
-from koa_hf.rules import GradeSets, Righted, Rules
-from train import familiar, plots, recipe
-from train.data import KneeImages, choose_split
-from train.fitting import FIGURES, FOLDS, Fitted, calibration_errors_by_chance, cross_fit
-from train.measuring import Measured, measure
+from koa_hf.grading.calibration import probabilities_of
+from koa_hf.grading.metrics import expected_calibration_error, grade_metrics
+from koa_hf.grading.rules import GradeSets, Righted, Rules
+from koa_hf.imaging.radiograph import Radiograph
+from koa_hf.network import xception
+from koa_hf.network.engine_names import PRECISIONS
+from koa_hf.network.model_folder import INT8_FILE
+from train.fitting import familiarity_search
+from train.fitting.cross_fit import FIGURES, FOLDS, Fitted, calibration_errors_by_chance, cross_fit
+from train.fitting.measure import Measured, measure
+from train.loop import plots, recipe
+from train.loop.knee_images import KneeImages, choose_split
 
 TRAINING_KNEES = 2000
 IMAGES_PER_KIND = 40
@@ -60,7 +60,7 @@ def calibrate(
         images_per_kind: of every kind of unfamiliar image.
     """
     try:
-        from train import unfamiliar  # here, because only this needs the pictures that some packages bring
+        from train.pictures import not_knees  # here, because only this needs the pictures that some packages bring
     except ModuleNotFoundError as error:
         raise KoaError(
             f"the unfamiliar images come with packages that aren't here ({error.name}); "
@@ -71,7 +71,7 @@ def calibrate(
 
     def as_seen(kind: str) -> list[Righted]:
         # As the Grader would see them: it doesn't know yet that they are no knees.
-        return [righting.righted(Radiograph(image, kind)) for image in unfamiliar.images(kind, crops, images_per_kind)]
+        return [righting.righted(Radiograph(image, kind)) for image in not_knees.images(kind, crops, images_per_kind)]
 
     def pixels(images: list[Righted]) -> list[dict]:
         return [{"pixels": torch.from_numpy(preprocessing.to_uint8(image.xray))} for image in images]
@@ -84,17 +84,17 @@ def calibrate(
     training = train.select(np.sort(some))
     crops = [np.asarray(image.convert("L")) for image in validation["image"]]
     knees = measured(KneeImages(validation, preprocessing, righting), "validation knees", mirror=True)
-    on_films = [righting.righted(Radiograph(knee, "knee")) for knee in familiar.as_on_films(crops)]
+    on_films = [righting.righted(Radiograph(knee, "knee")) for knee in familiarity_search.as_on_films(crops)]
     varied = measured(pixels(on_films), "validation knees as on films")
     known = measured(KneeImages(training, preprocessing, righting), "training knees")
-    seen = {kind: as_seen(kind) for kind in unfamiliar.KINDS}
+    seen = {kind: as_seen(kind) for kind in not_knees.KINDS}
     others = {kind: measured(pixels(images), kind) for kind, images in seen.items()}
-    turned = {unfamiliar.UPSIDE_DOWN: np.array([image.turned for image in seen[unfamiliar.UPSIDE_DOWN]])}
+    turned = {not_knees.UPSIDE_DOWN: np.array([image.turned for image in seen[not_knees.UPSIDE_DOWN]])}
     fitted_on = {
         "dataset": data_name,
         "split": "validation",
         "knees": len(validation),
-        "fingerprint": dataset.dataset_fingerprint(validation),
+        "fingerprint": dataset_fingerprint(validation),
         "training_knees": len(training),
         "precision": grader.precision,
     }
@@ -120,7 +120,7 @@ def fit(
         varied: its knees once more, as on films.
         training: training knees.
         others: by kind, images that are no ordinary knees.
-        caught_before: see `train.familiar.worth`.
+        caught_before: see `train.fitting.familiarity_search.worth`.
         fitted_on: for the record.
     """
     averaged = (knees.logits + knees.mirrored) / 2
@@ -133,14 +133,14 @@ def fit(
     raw, chosen = probabilities_of(logits), compared[how.flip_average, how.read_out]
     final = Fitted.to(logits, grades, how.read_out, how.coverage)
 
-    ways, ordinary = familiar.ways(training), knees.with_more(varied)
-    tried = [familiar.worth(way, ordinary, others, caught_before, how.unfamiliar) for way in ways]
+    ways, ordinary = familiarity_search.ways(training), knees.with_more(varied)
+    tried = [familiarity_search.worth(way, ordinary, others, caught_before, how.unfamiliar) for way in ways]
     usable = [i for i, way in enumerate(ways) if way.familiarity]
-    best = familiar.best([tried[i] for i in usable])
+    best = familiarity_search.best([tried[i] for i in usable])
     way = ways[usable[best]]
-    left_out = familiar.with_each_kind_left_out([tried[i] for i in usable])
+    left_out = familiarity_search.with_each_kind_left_out([tried[i] for i in usable])
 
-    flagged = familiar.flagged_by_fold(way, ordinary, np.tile(patients, 2), how.unfamiliar)
+    flagged = familiarity_search.flagged_by_fold(way, ordinary, np.tile(patients, 2), how.unfamiliar)
 
     held_out = {
         "expected_calibration_error": chosen["figures"]["expected_calibration_error"],
@@ -159,7 +159,7 @@ def fit(
         power=final.power,
         thresholds=final.thresholds,
         sets=GradeSets(coverage=how.coverage, level=final.level),
-        familiarity=way.familiarity.with_limit(familiar.limit_for(way.distance(ordinary), how.unfamiliar)),
+        familiarity=way.familiarity.with_limit(familiarity_search.limit_for(way.distance(ordinary), how.unfamiliar)),
         fitted_on=fitted_on,
         held_out=held_out,
     )
@@ -284,9 +284,9 @@ def main(argv: list[str] | None = None) -> None:
     grader = Grader.from_pretrained(
         args.model, device=args.device, precision=args.precision, plain=True, engine="torch"
     )
-    data = dataset.load(args.dataset, revision=args.revision)
+    data = load_dataset(args.dataset, revision=args.revision)
     rules, report = calibrate(grader, how, data, args.dataset, args.training_knees, args.images_per_kind)
-    # Fitted by another command (train/resolution.py), to logits, which nothing here changes.
+    # Fitted by another command (train/fit_small_knees.py), to logits, which nothing here changes.
     rules = rules.model_copy(update={"small_knees": Rules.load(args.model).small_knees})
     out = args.output_dir or args.model
     write_calibration(rules, report, args.model, out)

@@ -22,27 +22,27 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent  # see train/run.py
-sys.path = [str(HERE.parent), *(path for path in sys.path if path != str(HERE))]
-
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import nn
 
-from koa_hf import Grader, checksums, dataset, engines, model_card, xception
+from koa_hf import Grader, checksums
+from koa_hf.data.load import load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
-from koa_hf.int8 import About, Int8, even_out
-from koa_hf.metrics import quadratic_weighted_kappa
-from koa_hf.preprocess import normalise
+from koa_hf.grading.metrics import quadratic_weighted_kappa
+from koa_hf.hub import model_card
+from koa_hf.network import engines, xception
+from koa_hf.network.int8 import About, Int8, even_out
+from koa_hf.network.preprocess import normalise
 from koa_hf.progress import progress_bar
-from train import recipe
 from train.calibrate import grading_of
-from train.data import KneeImages, choose_split
-from train.fitting import Fitted
-from train.record import git_commit
+from train.fitting.cross_fit import Fitted
+from train.loop import recipe
+from train.loop.knee_images import KneeImages, choose_split
+from train.loop.record import git_commit
 
 LEAST_UNCHANGED = 0.99
 LARGEST_KAPPA_CHANGE = 0.003
@@ -123,7 +123,7 @@ def see(grader: Grader, pixels: torch.Tensor, what: str) -> Seen:
 
 @torch.inference_mode()
 def reach_evenly(network: nn.Module, images: torch.Tensor, share: float) -> dict[str, torch.Tensor]:
-    """What to divide the channels in the middle of every separable convolution by: `koa_hf.int8.even_out`.
+    """What to divide the channels in the middle of every separable convolution by: `koa_hf.network.int8.even_out`.
 
     Nagel et al. 2019, https://arxiv.org/abs/1906.04721; how much of it, as Xiao et al. 2022,
     https://arxiv.org/abs/2211.10438.
@@ -158,7 +158,7 @@ def reach_evenly(network: nn.Module, images: torch.Tensor, share: float) -> dict
 
 
 def quantise(network: nn.Module, images: torch.Tensor, how: Attempt) -> dict[str, torch.Tensor]:
-    """A network's numbers for int8: `koa_hf.int8.Int8.numbers`.
+    """A network's numbers for int8: `koa_hf.network.int8.Int8.numbers`.
 
     Args:
         network: as `xception.folded` makes it, float32 on the CPU; changed in place where `how` equalises.
@@ -337,7 +337,7 @@ def main(argv: list[str] | None = None) -> None:
         raise KoaError("--write needs a local model folder and all validation knees; leave --knees out.")
     grader = Grader.from_pretrained(args.model, device="cpu", engine="openvino")
     how = grading_of(Path(args.model))
-    data = dataset.load(args.dataset)
+    data = load_dataset(args.dataset)
     validation, train = (choose_split(data, split, args.dataset) for split in ("validation", "train"))
     random = np.random.default_rng(0)
     train = train.select(random.permutation(len(train))[: max(ATTEMPTS[name].knees for name in args.attempts)])

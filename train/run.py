@@ -21,11 +21,6 @@ import sys
 import time
 from pathlib import Path
 
-# A script's own folder comes first on the path: there evaluate.py would hide the library `evaluate`. The project's
-# folder takes its place, so that nothing has to be installed.
-HERE = Path(__file__).resolve().parent
-sys.path = [str(HERE.parent), *(path for path in sys.path if path != str(HERE))]
-
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.utils import ProjectConfiguration, set_seed
@@ -35,24 +30,27 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from koa_hf import Grader, dataset, dataset_hub, hub, losses, model_card, model_folder, xception
-from koa_hf.engine_names import PRECISIONS, from_accelerate
+from koa_hf import Grader
+from koa_hf.data.load import commit_of, dataset_fingerprint, load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import NUM_GRADES
-from koa_hf.metrics import HIGHER_IS_BETTER, grade_metrics
-from koa_hf.model_folder import RECIPE_BEFORE_FILE
-from koa_hf.preprocess import Preprocessing, normalise
-from train import plots, recipe, record
-from train.augment import augment
-from train.checkpoints import Checkpoints, Progress, StopRequest
-from train.data import KneeImages, choose_split, fit_in_memory
-from train.device import keep_freed_memory, mixed_precision, share_cores
-from train.evaluate import evaluate_model, write_evaluation
-from train.predict import predict
-from train.recipe import Recipe, Stage
-from train.trunk import channels_first
-from train.trunk_cache import TrunkCache
+from koa_hf.grading.metrics import HIGHER_IS_BETTER, grade_metrics
+from koa_hf.hub import model_card, publish
+from koa_hf.network import losses, model_folder, xception
+from koa_hf.network.engine_names import PRECISIONS, from_accelerate
+from koa_hf.network.model_folder import RECIPE_BEFORE_FILE
+from koa_hf.network.preprocess import Preprocessing, normalise
+from train.loop import plots, recipe, record
+from train.loop.augment import augment
+from train.loop.checkpoints import Checkpoints, Progress, StopRequest
+from train.loop.device import keep_freed_memory, mixed_precision, share_cores
+from train.loop.knee_images import KneeImages, choose_split, fit_in_memory
+from train.loop.predict import predict
+from train.loop.recipe import Recipe, Stage
+from train.loop.trunk import channels_first
+from train.loop.trunk_cache import TrunkCache
+from train.validate import evaluate_model, write_evaluation
 
 SPLITS = ("train", "validation")
 
@@ -85,7 +83,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     check_start(plan, args.start_from)
     check_output(out, plan, args.resume)
     if args.push_to_hub and accelerator.is_main_process:  # before the work, not after it
-        hub.check_push(args.push_to_hub, public=args.public)
+        publish.check_push(args.push_to_hub, public=args.public)
     accelerator.wait_for_everyone()
     stop, progress = StopRequest(), Progress()
     checkpoints = Checkpoints(out / "checkpoints", accelerator, progress)
@@ -93,14 +91,14 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
 
     # Data
     with accelerator.main_process_first():  # one downloads, the others find it in the cache
-        data = dataset.load(args.dataset, revision=args.revision)
+        data = load_dataset(args.dataset, revision=args.revision)
     preprocessing = Preprocessing(plan.image_size)
     rows = {split: limited(choose_split(data, split, args.dataset), args.limit) for split in SPLITS}
     cached = not (args.no_cache or plan.augmentation.active or plan.resizes)
     # What the cache holds is read once, and workers forget with every epoch what they have read.
     keep = not cached and not args.workers and fit_in_memory(rows.values(), plan.largest, accelerator.num_processes)
     images = {split: KneeImages(rows[split], preprocessing, keep=keep) for split in SPLITS}
-    fingerprints = {split: dataset.dataset_fingerprint(images[split].split) for split in SPLITS}
+    fingerprints = {split: dataset_fingerprint(images[split].split) for split in SPLITS}
 
     # Model. Built after the seed is set, so that it decides the new head (and a random trunk).
     checkpoint = checkpoints.latest() if args.resume else None
@@ -128,7 +126,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             keep_recipe_before(found.folder, out)
     accelerator.init_trackers("tensorboard")
     sizes = {split: len(images[split]) for split in SPLITS}
-    commit = dataset_hub.commit_of(data)
+    commit = commit_of(data)
     started_from = start and {"model": start.model_id, "revision": start.revision}
     record.write(out / "run.json", accelerator, dict(vars(args)), fingerprints, sizes, commit, started_from)
     accelerator.print(
@@ -328,9 +326,9 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
 def push(out: Path, repo_id: str, public: bool) -> None:
     """Publish the model folder. The run is complete by now, and stays so when this fails."""
     try:
-        print(hub.push_model(out, repo_id, public=public).url)
+        print(publish.push_model(out, repo_id, public=public).url)
     except KoaError as error:
-        command = f"python -m koa_hf.hub push-model {out} {repo_id}" + (" --public" if public else "")
+        command = f"python -m koa_hf.hub.publish push-model {out} {repo_id}" + (" --public" if public else "")
         raise KoaError(f"the run is complete in {out}, but not on the Hub: {error} Later: `{command}`.") from error
 
 

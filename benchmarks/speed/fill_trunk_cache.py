@@ -1,0 +1,46 @@
+"""Fill the trunk cache of the paper's two stages for every image of a data set, and do nothing else.
+
+    python benchmarks/speed/fill_trunk_cache.py data/knee-kl --folder a-folder-with-room
+
+A megabyte an image. `benchmarks/speed/growth.py` measures this as a process of its own, with the engine that computes the
+whole release, however few images there are.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from koa_hf.data.load import dataset_fingerprint, load_dataset
+from koa_hf.errors import exit_2_on_bad_input
+from koa_hf.network import model_folder, xception
+from koa_hf.network.engine_names import for_accelerate
+from koa_hf.network.precision import choose_precision
+from koa_hf.network.preprocess import Preprocessing
+from train.loop import recipe, trunk
+from train.loop.knee_images import KneeImages
+from train.loop.trunk_cache import TrunkCache
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@exit_2_on_bad_input
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", help="a built data set")
+    parser.add_argument("--folder", type=Path, required=True, help="where the cache is laid out, and stays")
+    args = parser.parse_args()
+    trunk.WORTH_CONVERTING, plan = 0, recipe.load("paper")
+    precision = choose_precision("auto")
+    accelerator = Accelerator(cpu=True, mixed_precision=for_accelerate(precision))
+    preprocessing = Preprocessing(plan.image_size)
+    images = {split: KneeImages(part, preprocessing) for split, part in load_dataset(args.dataset).items()}
+    fingerprints = {split: dataset_fingerprint(part.split) for split, part in images.items()}
+    model, _ = xception.load(model_folder.find().folder)  # which weights they are makes no difference to the time
+    cuts = {xception.TRAINABLE_PARTS[stage.train].cut for stage in plan.stages}
+    TrunkCache(args.folder, accelerator, precision).open(model, images, fingerprints, list(cuts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

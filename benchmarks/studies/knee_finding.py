@@ -1,0 +1,361 @@
+"""What the finder of knees is worth, on films composed of the validation split's crops.
+
+    python benchmarks/studies/knee_finding.py --dataset data/knee-kl
+    python benchmarks/studies/knee_finding.py --dataset data/knee-kl --films 10 --knees 40 --output-dir runs/localiser
+    python benchmarks/studies/knee_finding.py --dataset data/knee-kl --only grades         # after another model was bundled
+
+Measured: recall, false finds, boxes, sides and times by kind of film; the release's own crops, which have to be left as
+they are; pictures without a knee; and whether a knee on a film keeps the grade that it has as a crop, in the box that
+was found and in the true box, so that what resampling alone costs is seen apart.
+Writes localiser.json, tables.md and localiser.png. No X-ray is in any of them.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from safetensors import safe_open
+
+from koa_hf import Grader
+from koa_hf.data.load import load_dataset
+from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.files import replacing, write_text
+from koa_hf.grades import NUM_GRADES
+from koa_hf.imaging import localiser, orientation, phantom
+from koa_hf.imaging.radiograph import Radiograph
+from koa_hf.progress import progress_bar
+from train.fit_localiser import OTHER_KINDS, Pair, pairs_of
+from train.loop.record import git_commit, processor
+from train.pictures import not_knees
+from train.pictures.composites import BOTH, KINDS, Composite, compose
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RELEASE = 224  # width of the release's crops, pixels
+SCALES = (0.4, 1.5)  # of the crops on the films
+FOUND = 0.5  # intersection over union from which a find counts as the knee
+GRADED_KINDS = ("single", "bilateral", "full leg", "collimated")
+"""Larger films, which show the whole of every crop; in a strip much of it is missing, so strips are told apart."""
+
+TARGET = "larger films"
+PARTS = ("films", "crops", "grades", "other_pictures")
+"""Of the report."""
+
+
+def scale(rng: np.random.Generator) -> float:
+    low, high = np.log(SCALES)
+    return float(np.exp(rng.uniform(low, high)))
+
+
+def film(kind: str, pair: Pair, number: int, varied: bool, negative: bool = False) -> tuple[Composite, list[int]]:
+    """The film of that number, and which of the pair's knees it shows."""
+    rng = np.random.default_rng((KINDS.index(kind), number, varied, negative))
+    shown = [0, 1] if kind in BOTH or (kind == "collimated" and number % 2) else [number // 2 % 2]
+    size = round(RELEASE * scale(rng))
+    return compose(kind, [pair[i] for i in shown], rng, size, varied, negative), shown
+
+
+def turned(composite: Composite) -> Composite:
+    """The film upside down, its knees where they then are."""
+    boxes = tuple(localiser.turned_box(box, composite.pixels.shape) for box in composite.boxes)
+    return dataclasses.replace(composite, pixels=orientation.turned(composite.pixels), boxes=boxes)
+
+
+def overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes."""
+    shared = np.prod([max(0.0, min(one[i + 2], other[i + 2]) - max(one[i], other[i])) for i in (0, 1)])
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return float(shared / (sum(areas) - shared))
+
+
+def matched(knees: Sequence[localiser.Knee], boxes: Sequence[Sequence[float]]) -> list[localiser.Knee | None]:
+    """For each true box the find that is it."""
+    best = [max(knees, key=lambda knee: overlap(knee.box, box), default=None) for box in boxes]
+    return [knee if knee and overlap(knee.box, box) >= FOUND else None for knee, box in zip(best, boxes, strict=True)]
+
+
+def finds(pairs: Sequence[Pair], films: int) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
+    """By kind of film: what was found; and of every find the overlap, the centre's and the width's error."""
+    kinds = {kind: (kind, False, False) for kind in KINDS}
+    kinds |= {"negative, bilateral": ("bilateral", True, False), "upside down, bilateral": ("bilateral", False, True)}
+    table, errors = {}, {}
+    for name, (kind, negative, upside_down) in kinds.items():
+        rows, false, seconds, sides = [], 0, [], []
+        for number in _progress(f"films: {name}", range(films)):
+            composite, _ = film(kind, pairs[number % len(pairs)], number, varied=True, negative=negative)
+            composite = turned(composite) if upside_down else composite
+            xray = Radiograph(composite.pixels, "film")
+            began = time.process_time()
+            knees = localiser.find(xray)
+            seconds.append(time.process_time() - began)
+            partners = matched(knees, composite.boxes)
+            false += len(knees) - len({id(knee) for knee in partners if knee})
+            for knee, box, side in zip(partners, composite.boxes, composite.sides, strict=True):
+                rows.append(_errors(knee.box, box) if knee else (0.0, np.nan, np.nan))
+                sides += [knee.side and knee.side == side] if knee else []
+        found = np.array(rows)
+        hit = found[:, 0] >= FOUND
+        errors[name] = found[hit]
+        table[name] = {
+            "films": films,
+            "knees": len(found),
+            "recall": float(hit.mean()),
+            "false_finds_a_film": false / films,
+            "overlap_median": float(np.median(found[hit, 0])),
+            "overlap_5th_percentile": float(np.percentile(found[hit, 0], 5)),
+            "centre_error_median": float(np.median(found[hit, 1])),
+            "centre_error_95th_percentile": float(np.percentile(found[hit, 1], 95)),
+            "width_error_median": float(np.median(np.abs(found[hit, 2]))),
+            "width_error_95th_percentile": float(np.percentile(np.abs(found[hit, 2]), 95)),
+            **_told(sides),
+            "milliseconds_median": 1000 * float(np.median(seconds)),
+            "milliseconds_95th_percentile": 1000 * float(np.percentile(seconds, 95)),
+        }
+    return table, errors
+
+
+def _told(sides: Sequence[bool | None]) -> dict[str, float]:
+    """Shares of knees whose side was told rightly, wrongly, or not."""
+    return {
+        "side_right": sides.count(True) / len(sides),
+        "side_wrong": sides.count(False) / len(sides),
+        "side_not_told": sides.count(None) / len(sides),
+    }
+
+
+def _errors(box: Sequence[float], true: Sequence[float]) -> tuple[float, float, float]:
+    """Overlap, distance of the centres in true widths, relative error of the width."""
+    width = true[2] - true[0]
+    away = [(box[i] + box[i + 2] - true[i] - true[i + 2]) / 2 for i in (0, 1)]
+    return overlap(box, true), float(np.hypot(*away)) / width, (box[2] - box[0]) / width - 1
+
+
+def crops_as_they_are(pairs: Sequence[Pair]) -> dict[str, dict]:
+    """What becomes of films that are crops already."""
+    crops = [crop for pair in pairs for crop in pair]
+    drawn = [(phantom.draw(seed % NUM_GRADES, seed, side), side) for seed in range(100) for side in ("right", "left")]
+    sets = {
+        "crops of the release": [(crop.pixels, crop.side) for crop in crops],
+        "the same, inverted": [(255 - crop.pixels, crop.side) for crop in crops],
+        "the same, upside down": [(orientation.turned(crop.pixels), crop.side) for crop in crops],
+        "drawn knees": drawn,
+    }
+    table = {}
+    for name, images in sets.items():
+        found, sides, seconds = [], [], []
+        for pixels, side in _progress(name, images):
+            began = time.process_time()
+            knees = localiser.find(Radiograph(pixels, "crop"))
+            seconds.append(time.process_time() - began)
+            found.append("nothing" if not knees else "whole" if knees[0].whole else "cut")
+            sides += [knees[0].side and knees[0].side == side] if knees else []
+        table[name] = {
+            "images": len(images),
+            **{what: found.count(what) / len(found) for what in ("whole", "cut", "nothing")},
+            **_told(sides),
+            "milliseconds_median": 1000 * float(np.median(seconds)),
+        }
+    return table
+
+
+def other_pictures(pairs: Sequence[Pair], images: int) -> dict[str, dict]:
+    """What is found in pictures that are no ordinary film of a knee."""
+    knees = [crop.pixels for pair in pairs for crop in pair]
+    table = {}
+    for kind in _progress("other pictures", not_knees.KINDS):
+        found = [localiser.find(Radiograph(p, kind)) for p in not_knees.images(kind, knees, images, seed=1)]
+        whole = [len(one) == 1 and one[0].whole for one in found]
+        table[kind] = {
+            "images": images,
+            "fitted_on": kind in OTHER_KINDS,
+            "nothing": float(np.mean([not one for one in found])),
+            "whole": float(np.mean(whole)),
+            "one_box": float(np.mean([len(one) == 1 and not w for one, w in zip(found, whole, strict=True)])),
+            "two_boxes": float(np.mean([len(one) == 2 for one in found])),
+        }
+    return table
+
+
+def grades(grader: Grader, pairs: Sequence[Pair], knees: int) -> tuple[dict[str, dict], str]:
+    """By kind of film and by scale: the share of knees that keep the grade they have as a crop."""
+    rows = []
+    kinds = (*GRADED_KINDS, "strip", "strip of both")
+    with progress_bar("grading", knees, show=True) as advance:
+        for number, pair in enumerate(pairs):
+            if len(rows) >= knees:
+                break
+            for row in graded(grader, pair, kinds[number % len(kinds)], number):
+                rows.append(row)
+                advance()
+    larger = [row for row in rows if row["kind"] in GRADED_KINDS]
+    groups = {TARGET: larger}
+    for low, high in ((0.4, 0.6), (0.6, 1.0), (1.0, 1.5)):
+        groups[f"{TARGET}, scale {low} to {high}"] = [r for r in larger if low <= r["scale"] < high + 1e-9]
+    groups |= {kind: [row for row in rows if row["kind"] == kind] for kind in kinds}
+    return {name: _kept(group) for name, group in groups.items() if group}, grader.model_id
+
+
+def graded(grader: Grader, pair: Pair, kind: str, number: int) -> Iterator[dict]:
+    """For each knee on a film: its grading as a crop, in the true box and in the found one, and the film's own."""
+    composite, shown = film(kind, pair, number, varied=False)
+    xray = Radiograph(composite.pixels, "film")
+    partners = matched(localiser.find(xray), composite.boxes)
+    for i, box, knee in zip(shown, composite.boxes, partners, strict=True):
+        views = [[Radiograph(pair[i].pixels, "crop")], localiser.cuts(xray, box), [xray]]
+        views += [[xray] if knee.whole else localiser.cuts(xray, knee.box)] if knee else []
+        firsts, others = [first for first, *_ in views], [rest for _, *rest in views]
+        crop, true, film_itself, *found = grader.grade_batch(firsts, others)
+        yield {
+            "kind": kind,
+            "scale": (box[2] - box[0]) / RELEASE,
+            "crop": crop,
+            "true box": true,
+            "found box": found[0] if found else None,
+            "film as it is": film_itself,
+        }
+
+
+def _kept(rows: Sequence[dict]) -> dict:
+    table: dict = {"knees": len(rows), "found": float(np.mean([row["found box"] is not None for row in rows]))}
+    for how in ("true box", "found box", "film as it is"):
+        pairs = [(row["crop"], row[how]) for row in rows]
+        there = [(crop, other) for crop, other in pairs if other]
+        same = [other is not None and crop.grade == other.grade for crop, other in pairs]
+        near = [other is not None and abs(crop.grade - other.grade) <= 1 for crop, other in pairs]
+        moved = [abs(crop.expected_grade - other.expected_grade) for crop, other in there]
+        table[how] = {
+            "same_grade": float(np.mean(same)),
+            "within_one_grade": float(np.mean(near)),
+            "expected_grade_moved": float(np.mean(moved)) if moved else None,
+            "familiar": float(np.mean([bool(other.familiar) for _, other in there])) if there else None,
+        }
+    return table
+
+
+def tables(report: dict) -> str:
+    """The figures as Markdown."""
+    lines = ["<!-- written by benchmarks/studies/knee_finding.py -->", "", "## Knees on films", ""]
+    lines += ["| film | knees | found | false finds a film | overlap, median (5th percentile) "
+              "| centre off, median (95th) | width off, median (95th) | side right / wrong / not told "
+              "| ms of one core |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for name, r in report["films"].items():
+        lines.append(
+            f"| {name} | {r['knees']} | {r['recall']:.1%} | {r['false_finds_a_film']:.3f} "
+            f"| {r['overlap_median']:.3f} ({r['overlap_5th_percentile']:.3f}) "
+            f"| {r['centre_error_median']:.1%} ({r['centre_error_95th_percentile']:.1%}) "
+            f"| {r['width_error_median']:.1%} ({r['width_error_95th_percentile']:.1%}) "
+            f"{_side_and_time(r)}"
+        )
+    lines += ["", "## Crops already", "", "| images | | left whole | cut | nothing found "
+              "| side right / wrong / not told | ms of one core |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for name, r in report["crops"].items():
+        lines.append(
+            f"| {name} | {r['images']} | {r['whole']:.1%} | {r['cut']:.1%} | {r['nothing']:.1%} {_side_and_time(r)}"
+        )
+    if report["grades"]:
+        lines += ["", f"## Grades kept, {report['model']}", "",
+                  "| film | knees | same grade: true box | found box | film as it is | within one: true box "
+                  "| found box | film as it is |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+        for name, r in report["grades"].items():
+            cells = [
+                f"{r[how][what]:.1%}"
+                for what in ("same_grade", "within_one_grade")
+                for how in ("true box", "found box", "film as it is")
+            ]
+            lines.append(f"| {name} | {r['knees']} | {' | '.join(cells)} |")
+    lines += ["", "## Other pictures", "", "| kind | fitted on | nothing found | whole | one box | two boxes |",
+              "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, r in report["other_pictures"].items():
+        cells = " | ".join(f"{r[what]:.0%}" for what in ("nothing", "whole", "one_box", "two_boxes"))
+        lines.append(f"| {name} | {'yes' if r['fitted_on'] else 'no'} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def write(report: dict, folder: Path) -> None:
+    """localiser.json and tables.md."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "localiser.json", json.dumps(report, indent=2) + "\n")
+    write_text(folder / "tables.md", tables(report))
+    print(tables(report))
+
+
+def _side_and_time(row: dict) -> str:
+    """Two cells of a table."""
+    sides = " / ".join(f"{row[name]:.1%}" for name in ("side_right", "side_wrong", "side_not_told"))
+    return f"| {sides} | {row['milliseconds_median']:.0f} |"
+
+
+def picture(errors: dict[str, np.ndarray], path: Path) -> None:
+    """Distributions over the finds: overlap, centre, width."""
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+    labels = ("overlap (intersection over union)", "centre off, in widths of the knee", "width off, share")
+    for column, (axis, label) in enumerate(zip(axes, labels, strict=True)):
+        for name, found in errors.items():
+            values = np.sort(np.abs(found[:, column]))
+            axis.plot(values, np.linspace(0, 1, len(values)), label=name, lw=1.3)
+        axis.set(xlabel=label, ylabel="share of knees with at most so much", ylim=(0, 1))
+        axis.grid(alpha=0.25)
+    axes[0].legend(frameon=False, fontsize=8)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
+    plt.close(figure)
+
+
+def _progress(what: str, items: Sequence) -> Iterator:
+    with progress_bar(what, len(items), show=True) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+@exit_2_on_bad_input
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="the built release")
+    parser.add_argument("--model", help="whose grades are to be kept; by default the bundled model")
+    parser.add_argument("--films", type=int, default=200, help="of each kind (default: %(default)s)")
+    parser.add_argument("--knees", type=int, default=1000, help="to grade, 0 for none (default: all of the split)")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART",
+                        help=f"measure some of {', '.join(PARTS)}; leave the rest as it is")  # fmt: skip
+    parser.add_argument("--images-per-kind", type=int, default=40, help="of other pictures (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "localiser")
+    args = parser.parse_args(argv)
+
+    pairs = pairs_of(load_dataset(args.dataset), "validation", args.dataset)
+    earlier, parts = args.output_dir / "localiser.json", args.only or PARTS
+    if args.only and not earlier.is_file():
+        raise KoaError(f"there is no {earlier} to put that into; leave out --only.")
+    with safe_open(localiser.WEIGHTS_FILE, "numpy") as opened:
+        fitted_on = json.loads(opened.metadata()["fitted_on"])
+    report = {
+        **(json.loads(earlier.read_text()) if args.only else {"grades": {}, "model": "", "git_commits": {}}),
+        "what": f"films composed of crops of the validation split of {args.dataset}, {len(pairs)} patients",
+        "fitted_on": fitted_on,
+        "found_from_overlap": FOUND,
+        "scales": SCALES,
+        "processor": processor(),
+    }
+    report["git_commits"] = report["git_commits"] | dict.fromkeys(parts, git_commit())
+    if "films" in parts:
+        report["films"], errors = finds(pairs, args.films)
+        picture(errors, args.output_dir / "localiser.png")
+    if "crops" in parts:
+        report["crops"] = crops_as_they_are(pairs)
+    if "grades" in parts and args.knees:
+        report["grades"], report["model"] = grades(Grader.from_pretrained(args.model), pairs, args.knees)
+    if "other_pictures" in parts:
+        report["other_pictures"] = other_pictures(pairs, args.images_per_kind)
+    write(report, args.output_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

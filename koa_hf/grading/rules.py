@@ -1,0 +1,125 @@
+"""From a network's output to what people are told: the rules that a model folder carries in grading.json.
+
+`train/calibrate.py` fits and writes them, the Grader and `train/validate.py` follow them. Without the file a network
+is taken at its word: most probable grade, softmax probabilities, no sets and no opinion on familiarity, which is also
+what timm and transformers make of the same folder. How negatives and upside-down X-rays are told is the same for every
+model, and comes with the package (`koa_hf.imaging.polarity`, `koa_hf.imaging.orientation`); the file says whether they are righted.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from koa_hf.errors import KoaError
+from koa_hf.files import write_text
+from koa_hf.grading import calibration
+from koa_hf.grading.familiarity import Familiarity
+from koa_hf.grading.small_knees import SmallKnees
+from koa_hf.imaging import orientation, polarity
+from koa_hf.imaging.radiograph import Radiograph
+
+RULES_FILE = "grading.json"
+
+
+class GradeSets(BaseModel):
+    """Contiguous ranges of grades that hold the reader's in a share `coverage` of knees: `calibration.grade_sets`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    coverage: float = Field(gt=0, lt=1)
+    level: float = Field(ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class Righted:
+    """An X-ray as the network is to see it, and what had to be done for that: grey levels inverted, turned by 180°."""
+
+    xray: Radiograph
+    inverted: bool
+    turned: bool
+
+
+class Rules(BaseModel):
+    """See the module.
+
+    Attributes:
+        flip_average: logits are the mean of those of the X-ray and of its mirror image.
+        right_negatives: photographic negatives are inverted before grading.
+        right_upside_down: X-rays that are upside down are turned before grading.
+        temperature: what logits are divided by; None: not calibrated.
+        power: of the distance between grades, whose expectation is least for the grade that is told; 0: the most
+            probable grade is told. See `calibration.read_grades`.
+        thresholds: where the expected grade passes from one grade to the next; None: `power` decides.
+        small_knees: what is added to the logits of knees with few pixels; None: nothing.
+        sets, familiarity: None where the model has none.
+        fitted_on: split, images and fingerprint of the data set, and the like; for people, not used.
+        held_out: what the rules were worth on patients that they weren't fitted to; for people, not used.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1] = 1
+    flip_average: bool = False
+    right_negatives: bool = False
+    right_upside_down: bool = False
+    temperature: float | None = Field(None, gt=0)
+    power: float = Field(0.0, ge=0, le=2)
+    thresholds: tuple[float, float, float, float] | None = None
+    small_knees: SmallKnees | None = None
+    sets: GradeSets | None = None
+    familiarity: Familiarity | None = None
+    fitted_on: dict = {}
+    held_out: dict = {}
+
+    def righted(self, xray: Radiograph, like: Righted | None = None) -> Righted:
+        """The X-ray as the network is to see it; treated `like` another cut of the same knee, where one is given."""
+        pixels = xray.pixels
+        turned = like.turned if like else self.right_upside_down and orientation.is_upside_down(pixels)
+        if turned:
+            pixels = orientation.turned(pixels)
+        inverted = like.inverted if like else self.right_negatives and polarity.is_negative(pixels)
+        if inverted:
+            pixels = 255 - pixels
+        return Righted(dataclasses.replace(xray, pixels=pixels), inverted, turned)
+
+    def at_width(self, logits: np.ndarray, widths: Sequence[int]) -> np.ndarray:
+        """Logits float (n, 5), with what is added for small knees.
+
+        Args:
+            widths: pixels of each knee as it was read, the shorter side.
+        """
+        return logits if self.small_knees is None else logits + self.small_knees.shift(widths)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Logits float (n, 5) -> probabilities float64 (n, 5), rows summing to 1."""
+        return calibration.probabilities_of(logits, self.temperature or 1.0)
+
+    def grades(self, probabilities: np.ndarray) -> np.ndarray:
+        """The grade read from each row of probabilities: (n, 5) -> int (n,)."""
+        return calibration.read_grades(probabilities, self.thresholds, self.power)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Rules":
+        """The rules of a model folder; those of a plain network where it has no grading.json.
+
+        Raises:
+            KoaError: the file is damaged, or was made by a later version of this project.
+        """
+        path = folder / RULES_FILE
+        if not path.is_file():
+            return cls()
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise KoaError(
+                f"{path} is damaged or made by another version of this project; get the model or the project again."
+            ) from error
+
+    def save(self, folder: Path) -> None:
+        write_text(folder / RULES_FILE, json.dumps(self.model_dump(mode="json"), indent=2) + "\n")

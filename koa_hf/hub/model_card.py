@@ -1,0 +1,385 @@
+"""The model card: generated from a run's own files, so that no figure in it is typed by hand.
+
+    python -m koa_hf.hub.model_card runs/paper          # writes runs/paper/README.md
+    python -m koa_hf.hub.model_card runs/paper --output model_card.md
+
+`FOLDER_OR_HUB_ID` in it stands for where the model lies; `koa_hf.hub.publish` puts the repository's id there.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.files import write_text
+from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
+from koa_hf.grading.calibration import READ_OUTS
+from koa_hf.grading.metrics import table_rows
+from koa_hf.grading.rules import Rules
+from koa_hf.grading.small_knees import FULL_WIDTH
+from koa_hf.network.engine_names import from_accelerate
+from koa_hf.network.model_folder import INT8_FILE, RECIPE_BEFORE_FILE
+
+BASE_MODEL = "timm/legacy_xception.tf_in1k"
+"""The Hub's copy of the network that the ImageNet recipes start from (Keras Applications' weights, in timm's form)."""
+
+PLACEHOLDER = "FOLDER_OR_HUB_ID"
+
+HEADLINE = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "quadratic_weighted_kappa": "Quadratic weighted kappa",
+    "mean_absolute_error": "Mean absolute error (grades)",
+    "macro_f1": "Macro F1",
+    "macro_auc": "Macro one-vs-rest AUC",
+}
+
+BODY = """
+# {title}
+
+Grades the severity of knee osteoarthritis on a plain X-ray by the Kellgren-Lawrence (KL) scale, 0 to 4.
+{note}
+**{notice}**
+
+## What it is
+
+timm's Xception (`legacy_xception`) with a 5-way head, {image_size} px, greyscale X-ray squashed to a square and scaled
+to -1..1. {description}
+
+| KL | name | meaning |
+|---|---|---|
+{grades}
+
+## Load it
+
+```python
+from koa_hf import Grader                        # this project: grade, probabilities
+from koa_hf.grading import heatmap
+
+print(Grader.from_pretrained("FOLDER_OR_HUB_ID").grade("knee.png"))
+```
+
+```python
+import timm                                      # stock timm ("hf-hub:..."; "local-dir:..." for a folder)
+
+model = timm.create_model("hf-hub:FOLDER_OR_HUB_ID", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+```
+
+```python
+from transformers import pipeline                # stock transformers
+
+print(pipeline("image-classification", model="FOLDER_OR_HUB_ID")("knee.png"))
+```
+
+{same} `revision="..."` (`hf-hub:FOLDER_OR_HUB_ID@...` for timm) pins a version.
+{rules}
+## How it was measured
+
+{split} split, {images} knees; 95 % intervals by bootstrap over patients; grade = {read_out}.
+
+| figure | value | 95 % interval |
+|---|---|---|
+{figures}
+
+Confusion matrix (rows the reader's grade, columns the predicted one):
+
+| | {names} |
+|---|---|---|---|---|---|
+{confusion}
+
+{read_outs}`keras` figures are Keras' defaults (micro, probability over 0.5), as the paper that this work starts from
+reports them.
+
+## Training
+
+Data: Chen, Pingjun (2018), Knee Osteoarthritis Severity Grading Dataset, Mendeley Data, doi 10.17632/56rmx5bjcr.1,
+CC BY 4.0, derived from the Osteoarthritis Initiative; {train_images} training images{dataset}. Start: ImageNet weights
+of Keras Applications (MIT), unless the recipe says otherwise. {machine}. The recipe:
+
+```yaml
+{recipe}```
+
+The figures above again, and the model from the start:
+
+```sh
+accelerate launch train/validate.py --model FOLDER_OR_HUB_ID --dataset {source} --split {lower_split}
+{training}{bundling}```
+
+## Intended use, and not
+
+For research on automatic grading, for teaching, and as a baseline. Not for diagnosis, treatment, triage or insurance.
+
+## Limits
+
+- KL 1 ("doubtful") is noisy by nature, and published recalls on it run from 0.02 to 0.45; radiologists differ too.
+- One cohort (OAI), one crop geometry (the joint centred, one knee an image), no demographics in the data: performance
+  on other hospitals, machines and people is unknown.
+{limits}"""
+
+PLAIN_LIMITS = """\
+- Photographic negatives (about 1.2 % of the release) and whole films are outside what it was trained for.
+- The probabilities are the network's own, not calibrated.
+"""
+
+RULED_LIMITS = """\
+- Whole films and other views than the frontal one are outside what it was trained for.
+- Calibration, grade sets and the limit of familiarity were fitted on the validation split of the same cohort; elsewhere
+  they may be off. Two knees of one patient are not independent, which the stated coverage neglects.
+- The validation figures were looked at while the recipe was chosen; the test split was not.
+"""
+
+RULES = """
+## What the Grader adds (grading.json)
+
+| | |
+|---|---|
+| photographic negatives | {negatives} |
+| upside-down X-rays | {upside_down} |
+| mirror image | {flip} |
+| small knees | {small} |
+| probabilities | softmax of the logits over a temperature of {temperature:.3f} |
+| grade | {read_out} |
+| grade set | a range of grades that holds the reader's in {coverage:.0%} of knees |
+| familiarity | {features}-dimensional Mahalanobis distance at `{layer}`, {components} principal directions |
+{int8}
+Held-out patients of the validation split (fitted on nine tenths, measured on the last, for each): expected
+calibration error {error:.3f}; the sets hold the reader's grade in {held_coverage:.1%} of knees with {size:.2f} grades
+on average; {flagged:.1%} of knees are called unfamiliar{on_films}, and {caught:.0%} of images that are no ordinary knee
+crop (photographs, noise, text, other X-rays, knees on their side or in parts; upside-down knees count where they are
+turned; mean AUROC {auroc:.3f}). The last two are means over kinds of image, each with the way of measuring familiarity
+that the other kinds would have chosen. Some kinds are few pictures in many crops (one chest radiograph, one of a leg),
+some are drawn (the hand): a share of these pictures, not of what people will upload.
+"""
+
+
+def render(folder: Path) -> ModelCard:
+    """The card of a run folder, with the model-index that the Hub reads.
+
+    Raises:
+        KoaError: the folder isn't that of a finished run.
+    """
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text())
+        run = json.loads((folder / "run.json").read_text())
+        recipe_text = (folder / "recipe.yaml").read_text()
+    except (OSError, ValueError) as error:
+        raise KoaError(f"{folder} is not the folder of a finished run ({error}).") from error
+    recipe = yaml.safe_load(recipe_text)
+    before_file = folder / RECIPE_BEFORE_FILE
+    before = yaml.safe_load(before_file.read_text()) if before_file.is_file() else None
+    from_imagenet = (before or recipe)["weights"] == "imagenet"
+    figures, intervals = metrics["figures"], metrics["intervals_95_by_patient"]
+    on_phantoms = bool(recipe["note"])
+    dataset_id, dataset_commit = run["dataset"].get("id"), run["dataset"].get("commit")
+    name = f"koa-xception-{recipe['name']}"
+    data = ModelCardData(
+        license="apache-2.0",
+        library_name="timm",
+        pipeline_tag="image-classification",
+        tags=["timm", "transformers", "medical", "x-ray", "knee", "osteoarthritis", "kellgren-lawrence"],
+        # Only what is on the Hub has an id to link to.
+        datasets=[dataset_id] if dataset_id else None,
+        base_model=BASE_MODEL if from_imagenet else None,
+        base_model_relation="finetune" if from_imagenet else None,
+        metrics=[key for key in HEADLINE if figures[key] is not None],
+        model_name=name,
+        eval_results=[
+            EvalResult(
+                task_type="image-classification",
+                task_name="KL grading",
+                dataset_type=dataset_id or ("drawn-phantoms" if on_phantoms else "knee-kl-2018"),
+                dataset_name="Drawn phantoms" if on_phantoms else "Knee Osteoarthritis Severity Grading Dataset (2018)",
+                dataset_split=metrics["split"],
+                dataset_revision=dataset_commit,
+                metric_type=key,
+                metric_name=label,
+                metric_value=round(figures[key], 4),
+                metric_args=_interval(intervals.get(key)),
+            )
+            for key, label in HEADLINE.items()
+            if figures[key] is not None
+        ],
+    )
+    confusion = [
+        f"| **{row_name}** | " + " | ".join(map(str, row)) + " |"
+        for row_name, row in zip(GRADE_NAMES, figures["confusion_matrix"], strict=True)
+    ]
+    rules, kept_in_int8 = Rules.load(folder), _grades_kept_in_int8(folder)
+    of_folder = rules.model_dump(mode="json")
+    if any(of_folder[key] != value for key, value in metrics.get("rules", {}).items()):
+        raise KoaError(
+            f"{folder / 'metrics.json'} was measured by other rules than the folder has now; measure it again by "
+            f"train/validate.py --model {folder} --split {metrics['split']} --output-dir {folder} --dataset DATASET."
+        )
+    ruled, source = rules != Rules(), dataset_id or "data/knee-kl"
+    bundling = BUNDLING.format(recipe_name=recipe["name"], source=source) if ruled else ""
+    if kept_in_int8 is not None:
+        bundling += QUANTISING.format(source=source)
+    body = BODY.format(
+        title=name,
+        note=f"\n**{recipe['note']}**\n" if recipe["note"] else "",
+        notice=RESEARCH_USE_NOTICE,
+        image_size=recipe["image_size"],
+        description=recipe["description"],
+        grades="\n".join(f"| {grade.value} | {grade.name} | {grade.definition} |" for grade in GRADES),
+        split=metrics["split"].capitalize(),
+        images=figures["images"],
+        figures="\n".join(f"| {' | '.join(row)} |" for row in table_rows(figures, intervals)),
+        names=" | ".join(GRADE_NAMES),
+        same=SAME_PROBABILITIES[ruled],
+        rules=_rules(rules, kept_in_int8) if ruled else "",
+        read_out=_read_out(rules),
+        read_outs=_read_outs(metrics.get("read_outs", {})),
+        limits=RULED_LIMITS if ruled else PLAIN_LIMITS,
+        confusion="\n".join(confusion),
+        train_images=run["dataset"]["images"]["train"],
+        dataset=f" from [{dataset_id}](https://huggingface.co/datasets/{dataset_id}) at `{dataset_commit}`"
+        if dataset_id
+        else "",
+        machine=_training(run, before),
+        recipe=recipe_text,
+        source=source,
+        lower_split=metrics["split"],
+        training=_commands(recipe, before, run, source),
+        bundling=bundling,
+    )
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
+
+
+INT8 = (
+    "| int8 | on CPUs that are fast in it, where it is chosen: {unchanged:.1%} of the validation grades are those of "
+    "float32, and the rules above were fitted again (`int8.safetensors`) |\n"
+)
+
+TRAINING = """\
+accelerate launch train/run.py --recipe {name}{start} --dataset {source} --output-dir runs/{name}
+"""
+
+BUNDLING = """\
+python train/bundle.py --run runs/{recipe_name} --dataset {source} --output runs/koa-xception --results runs/report
+"""
+
+QUANTISING = """\
+python train/quantise.py --model runs/koa-xception --dataset {source} --results runs/int8 --write
+"""
+
+SAME_PROBABILITIES = {
+    False: "All three give the same probabilities.",
+    True: "The last two give the network's own probabilities, as `Grader.from_pretrained(..., plain=True)` does;\n"
+    "what the Grader adds otherwise is listed below.",
+}
+
+
+def _commands(recipe: dict, before: dict | None, run: dict, source: str) -> str:
+    """The commands that train it: first the run that it continues, where that one is known."""
+    lines, start = [], ""
+    if before:
+        lines.append(TRAINING.format(name=before["name"], start="", source=source))
+        start = f" --start-from runs/{before['name']}"
+    elif run.get("started_from"):
+        start = " --start-from MODEL_TO_CONTINUE"
+    return "".join([*lines, TRAINING.format(name=recipe["name"], start=start, source=source)])
+
+
+def _read_out(rules: Rules) -> str:
+    if rules.thresholds is not None:
+        return "the expected grade, cut at " + ", ".join(f"{value:.2f}" for value in rules.thresholds)
+    return "the " + READ_OUTS.get(rules.power, f"grade with the least expected distance to the power {rules.power:g}")
+
+
+def _training(run: dict, before: dict | None) -> str:
+    """Where and how long, and what a run continued that began with another one's model, by its recipe if known."""
+    machine, start = run["machine"], run.get("started_from")
+    told = f"Trained on {machine['device']}"
+    if "seconds" in run:
+        minutes = run["seconds"]["this_process"] / 60
+        told += f" ({machine['processor']}), {machine['processes']} process(es), "
+        told += f"precision {from_accelerate(machine['precision'])}, in {minutes:.0f} minutes"
+    # Not by its folder's name, which is nobody's business.
+    of_recipe = f" of the recipe {before['name']}" if before else ""
+    return f"It continues a run{of_recipe}, whose weights are {start['revision']}. {told}" if start else told
+
+
+def _small_knees(rules: Rules) -> str:
+    if rules.small_knees is None:
+        return "taken as they are"
+    return f"under {FULL_WIDTH} pixels, five numbers by width are added to the logits: lost detail looks like damage"
+
+
+def _grades_kept_in_int8(folder: Path) -> float | None:
+    """Share of the validation grades that the network in int8 leaves as they are; None where there is none."""
+    if not (folder / INT8_FILE).is_file():
+        return None
+    from koa_hf.network.int8 import Int8  # imports torch, which a card doesn't need otherwise
+
+    return Int8.load(folder).about.measured.get("grades_unchanged")
+
+
+def _rules(rules: Rules, kept_in_int8: float | None) -> str:
+    held_out, familiarity = rules.held_out, rules.familiarity
+    return RULES.format(
+        negatives="recognised and inverted before grading" if rules.right_negatives else "taken as they are",
+        upside_down="recognised and turned before grading" if rules.right_upside_down else "taken as they are",
+        flip="logits are averaged with its" if rules.flip_average else "not used",
+        small=_small_knees(rules),
+        temperature=rules.temperature,
+        read_out=_read_out(rules),
+        coverage=rules.sets.coverage,
+        features=familiarity.features,
+        layer=familiarity.layer,
+        components=familiarity.components,
+        error=held_out["expected_calibration_error"],
+        held_coverage=held_out["set_coverage"],
+        size=held_out["mean_set_size"],
+        flagged=held_out["called_unfamiliar"],
+        on_films=_on_films(held_out),
+        caught=held_out["unfamiliar_caught"],
+        auroc=held_out["unfamiliar_auroc"],
+        int8="" if kept_in_int8 is None else INT8.format(unchanged=kept_in_int8),
+    )
+
+
+def _on_films(held_out: dict) -> str:
+    share = held_out.get("called_unfamiliar_as_on_films")
+    return "" if share is None else f" ({share:.1%} in the sizes, frames and grey levels of knees on films)"
+
+
+def _read_outs(ways: dict[str, dict]) -> str:
+    """A table of the figures for each way of reading the grade; empty where the metrics have none."""
+    if not ways:
+        return ""
+    columns = list(next(iter(ways.values())))
+    lines = [
+        f"| the grade read as | {' | '.join(name.replace('_', ' ') for name in columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+        *(f"| {way} | {' | '.join(f'{figures[name]:.4f}' for name in columns)} |" for way, figures in ways.items()),
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def _interval(between: list[float] | None) -> dict | None:
+    """The 95 % interval of a figure as the model-index takes it: among the metric's arguments."""
+    return None if between is None else {"interval_95_by_patient": [round(value, 4) for value in between]}
+
+
+def write(folder: Path, output: Path | None = None) -> None:
+    """Write the card of a run folder, by default as its README.md."""
+    write_text(output or folder / "README.md", str(render(folder)))
+
+
+@exit_2_on_bad_input
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a finished run's folder")
+    parser.add_argument("--output", type=Path, help="default: README.md in that folder")
+    args = parser.parse_args(argv)
+    write(args.folder, args.output)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""A zip of X-rays, read in memory: nothing in it decides where, or how much, is written.
+
+Python's zipfile does the reading; what an archive may ask for is decided here, before anything is unpacked.
+"""
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from koa_hf.errors import KoaError
+
+MAX_FILES = 500
+MAX_FILE_BYTES = 250_000_000
+"""A full-leg film of `koa_hf.imaging.radiograph.MAX_PIXELS` at 16 bits, and what surrounds it."""
+
+MAX_TOTAL_BYTES = 2_000_000_000
+MAX_RATIO = 150
+"""Unpacked over packed size. A film that is mostly air packs to a fiftieth; a bomb to a thousandth."""
+
+_HARMLESS_BYTES = 1_000_000  # below, a blank picture may pack as well as it likes
+_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # with files in it, and without
+_SYMBOLIC_LINK = 0o120000
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a zip, by how it begins.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with path.open("rb") as opened:
+        return opened.read(4) in _MAGIC
+
+
+def names(data: bytes, name: str) -> list[str]:
+    """The files in an archive that are worth a look, in its order: no folders, hidden files, or what macOS adds.
+
+    Raises:
+        KoaError: damaged, empty, or asking for more than the limits above.
+    """
+    with _opened(data, name) as opened:
+        return [info.filename for info in _entries(opened, name)]
+
+
+def unpack(data: bytes, name: str) -> Iterator[tuple[str, bytes | KoaError]]:
+    """Each of `names` with its content, or with the reason why it isn't read; one at a time.
+
+    Args:
+        data: the archive.
+        name: what to call it in messages.
+
+    Raises:
+        KoaError: as `names`.
+    """
+    with _opened(data, name) as opened:
+        for info in _entries(opened, name):
+            try:
+                yield info.filename, _content(opened, info)
+            except KoaError as error:
+                yield info.filename, error
+
+
+def _opened(data: bytes, name: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise KoaError(f"{name} is a damaged zip, or was cut short; make it again.") from error
+
+
+def _entries(opened: zipfile.ZipFile, name: str) -> list[zipfile.ZipInfo]:
+    entries = [info for info in opened.infolist() if not info.is_dir() and _is_worth_a_look(_path(info))]
+    if not entries:
+        raise KoaError(f"{name} holds no files; zip the X-rays themselves.")
+    if len(entries) > MAX_FILES:
+        raise KoaError(f"{name} holds {len(entries)} files; at most {MAX_FILES} at a time, so make several zips.")
+    if sum(info.file_size for info in entries) > MAX_TOTAL_BYTES:
+        raise KoaError(f"{name} would unpack to over {MAX_TOTAL_BYTES / 1e9:.0f} GB; make several smaller zips.")
+    return entries
+
+
+def _path(info: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(info.filename.replace("\\", "/"))  # as some programs on Windows write them
+
+
+def _is_worth_a_look(path: PurePosixPath) -> bool:
+    hidden = any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in path.parts)
+    return not hidden and path.name.upper() != "DICOMDIR"
+
+
+def _content(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """What an entry says of its size is checked first; zipfile reads no more than that, and compares the checksum."""
+    path = _path(info)
+    name = path.name
+    if path.is_absolute() or ".." in path.parts:
+        raise KoaError(f"{name} names a place outside the zip; make the zip again from one folder.")
+    if info.external_attr >> 16 & 0o170000 == _SYMBOLIC_LINK:
+        raise KoaError(f"{name} is a link, not a file; zip the X-ray itself.")
+    if info.flag_bits & 0x1:
+        raise KoaError(f"{name} is encrypted; make the zip again without a password.")
+    # Those unpack in chunks whose size can be bounded; the others' decoders in zipfile don't.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise KoaError(f"{name} is packed in a way that isn't read here; make the zip with ordinary compression.")
+    if info.file_size > MAX_FILE_BYTES:
+        raise KoaError(f"{name} would unpack to over {MAX_FILE_BYTES / 1e6:.0f} MB; crop it to the knee.")
+    if info.file_size > _HARMLESS_BYTES and info.file_size > MAX_RATIO * info.compress_size:
+        raise KoaError(f"{name} would unpack to over {MAX_RATIO} times its size, which no X-ray does.")
+    try:
+        content = opened.read(info)
+    except Exception as error:  # zipfile raises a dozen kinds for a damaged entry
+        raise KoaError(f"{name} is damaged in the zip, or was cut short; make the zip again.") from error
+    if content[:4] in _MAGIC:
+        raise KoaError(f"{name} is a zip within the zip; upload it by itself.")
+    return content

@@ -1,0 +1,190 @@
+"""Any image or DICOM file, bytes, PIL image or array -> one greyscale `Radiograph`."""
+
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from koa_hf.errors import KoaError
+from koa_hf.imaging import dicom
+
+MAX_PIXELS = 100_000_000
+"""A full-leg film digitised at 0.1 mm has about 50 million pixels; more than twice that is a mistake or an attack."""
+
+FILE_SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+"""For finding X-rays in a folder (see `is_radiograph_file`); once a file is named, its content decides."""
+
+FORMATS = "DICOM, PNG, JPEG, TIFF, WebP or BMP"
+
+# What Pillow may open. Others have no use here, and some are dangerous: for EPS, Pillow starts Ghostscript.
+_PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
+_WHITE_IS_ZERO = 0  # TIFF tag 262, PhotometricInterpretation
+
+ImageSource = str | os.PathLike | bytes | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """One X-ray.
+
+    Attributes:
+        pixels: uint8 (height, width), 0 black to 255 white.
+        name: for messages and tables.
+        side: `right` or `left` where a DICOM file says so, else None.
+        view: `AP`, `PA` or `lateral` where a DICOM file says so, else None.
+        notes: sentences for the user about choices made in reading, such as which of several frames was read.
+    """
+
+    pixels: np.ndarray
+    name: str
+    side: str | None = None
+    view: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> Image.Image:
+        """The X-ray as an 8-bit greyscale PIL image (mode `L`)."""
+        return Image.fromarray(self.pixels)
+
+
+def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Radiograph:
+    """Read an X-ray.
+
+    Args:
+        source: a path, the bytes of a file, a PIL image, or an array (height, width) or (height, width, 3 or 4)
+            of any integer, boolean or floating type. 8-bit data is taken as it is; anything deeper (16-bit
+            PNG and TIFF, floats) is scaled so that its own minimum is black and its maximum white, because
+            nothing in such a file says how many of its bits are used. DICOM is shown as `koa_hf.imaging.dicom.read` says.
+            Of several pages or frames, the first is read (of DICOM, the representative one), and a note says so.
+        name: what to call it in messages; by default the file's name.
+        max_pixels: larger images are refused before they are decoded (Pillow's own limit, about 179 million, stays).
+
+    Raises:
+        KoaError: not an image, truncated, too large, or without any finite value.
+    """
+    if isinstance(source, Radiograph):
+        return source
+    if isinstance(source, np.ndarray):
+        return Radiograph(_grey_from_array(source, name or "array", max_pixels), name or "array")
+    if isinstance(source, Image.Image):
+        name = name or (Path(source.filename).name if getattr(source, "filename", "") else "image")
+        try:
+            return Radiograph(_grey_from_image(source, name, max_pixels), name)
+        except (OSError, SyntaxError, ValueError) as error:  # opened lazily, and damaged further on
+            raise KoaError(_damaged(name, error)) from error
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        name = name or "uploaded file"
+        data = bytes(source)
+    else:
+        path = Path(source)
+        name = name or path.name
+        if path.is_dir():
+            raise KoaError(f"{path} is a folder; name the image files in it.")
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise KoaError(f"{path} can't be read: {error.strerror or error}.") from error
+    if dicom.is_dicom(data):
+        pixels, side, view, notes = dicom.read(data, name, max_pixels)
+        return Radiograph(pixels, name, side, view, notes)
+    return _decode(data, name, max_pixels)
+
+
+def is_radiograph_file(path: Path) -> bool:
+    """Whether a file in a folder is worth reading: by its suffix, or else by beginning as DICOM files do.
+
+    Archives write DICOM files without a suffix, or as `1.2.840.113619.2.55`. The DICOMDIR beside them is no X-ray.
+    """
+    if path.suffix.lower() in FILE_SUFFIXES:
+        return True
+    try:
+        if not path.is_file() or path.name.upper() == "DICOMDIR":
+            return False
+        with path.open("rb") as opened:
+            return dicom.is_dicom(opened.read(132))
+    except OSError:
+        return False
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> Radiograph:
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns from its own limit on; ours is checked below, before any pixel is decoded.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
+                if image.width * image.height > max_pixels:
+                    raise KoaError(_too_large(name, max_pixels))
+                if image.format == "PNG" and image.mode.startswith("RGB") and ";16" in str(image.tile):
+                    # Pillow keeps the upper 8 of 16 bits in colour: black, where a scanner used the lower 12.
+                    deep = imagecodecs.png_decode(data)
+                    pixels = _grey_from_array(deep[..., 0] if deep.shape[2] == 2 else deep, name, max_pixels)
+                else:
+                    pixels = _grey_from_image(image, name, max_pixels)
+                # The further images of a phone's MPO are previews.
+                several = getattr(image, "is_animated", False) and image.format != "MPO"
+    except KoaError:
+        raise
+    except UnidentifiedImageError as error:
+        raise KoaError(f"{name} is not an image that can be read here; give a {FORMATS} file.") from error
+    except Image.DecompressionBombError as error:
+        raise KoaError(_too_large(name, max_pixels)) from error
+    except Exception as error:  # a damaged file can make Pillow raise nearly anything
+        raise KoaError(_damaged(name, error)) from error
+    return Radiograph(pixels, name, notes=("The file holds several pages; the first was read.",) if several else ())
+
+
+def _damaged(name: str, error: Exception) -> str:
+    return f"{name} is damaged or cut short ({error}); export or download it again."
+
+
+def _too_large(name: str, max_pixels: int) -> str:
+    return f"{name} has more than {max_pixels / 1e6:.0f} million pixels; crop it to the knee or reduce its size."
+
+
+def _grey_from_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarray:
+    if image.width * image.height > max_pixels:
+        raise KoaError(_too_large(name, max_pixels))
+    white_is_zero = getattr(image, "tag_v2", {}).get(262) == _WHITE_IS_ZERO
+    image = ImageOps.exif_transpose(image)
+    # `.convert("L")` clips 16-bit and float images to white, so those go through an array instead.
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = _grey_from_array(np.asarray(image), name, max_pixels)
+        return 255 - grey if white_is_zero else grey  # for 8 bits and fewer, Pillow does it
+    if image.mode == "LAB":
+        return np.array(image.getchannel("L"))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        # Transparent pixels have no defined colour; on black they look like the air around a limb.
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return np.array(image.convert("L"))
+
+
+def _grey_from_array(array: np.ndarray, name: str, max_pixels: int) -> np.ndarray:
+    if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise KoaError(f"{name} has shape {array.shape}; an X-ray is (height, width) or (height, width, 3).")
+    if array.shape[0] * array.shape[1] > max_pixels:
+        raise KoaError(_too_large(name, max_pixels))
+    if array.ndim == 3:
+        array = array[..., 0] if array.shape[2] == 1 else array
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    if array.dtype == np.uint8:
+        return np.array(array) if array.ndim == 2 else _grey_from_image(Image.fromarray(array), name, max_pixels)
+    if array.dtype.kind not in "iuf":
+        raise KoaError(f"{name} holds values of type {array.dtype}; give numbers.")
+    grey = array.astype(np.float64)
+    if grey.ndim == 3:
+        grey = grey[..., :3] @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601 luma, as Pillow's convert("L")
+    finite = np.isfinite(grey)
+    if not finite.any():
+        raise KoaError(f"{name} has no finite pixel; there is nothing to grade.")
+    low, high = grey[finite].min(), grey[finite].max()
+    if low == high:
+        return np.zeros(grey.shape, np.uint8)
+    grey = np.nan_to_num(grey, nan=low, posinf=high, neginf=low)
+    return np.round((grey - low) / (high - low) * 255).astype(np.uint8)

@@ -1,0 +1,251 @@
+"""What computes the network up to its last feature map: torch, or OpenVINO, which is faster on CPUs.
+
+An engine is a function: images float32 (batch, 3, size, size), values -1 to 1 -> the final feature map float32 (batch,
+2048, height, width), and float32 (batch, channels), the output of the layer that familiarity is measured at averaged
+over the image, or None. The head, the rules and everything after them stay in torch.
+"""
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import tempfile
+import threading
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from koa_hf.errors import KoaError
+from koa_hf.network import int8, xception
+from koa_hf.network.engine_names import ENGINES
+from koa_hf.network.int8 import Int8
+from koa_hf.network.model_folder import INT8_FILE
+from koa_hf.network.precision import DTYPES
+
+SMALLEST = 71  # pixels, the least that Xception's pooling takes
+TOLERANCES = {"fp32": 1e-3, "bf16": 0.05, "int8": 0.05}
+"""How far what OpenVINO computes may be from what torch does in float32, as a share of the largest value."""
+
+LARGEST_BATCH = 8  # images; larger ones take more memory, and no less time an image
+
+_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: of the layers that aren't
+
+
+@dataclass(frozen=True)
+class Network:
+    """What an engine computes.
+
+    Attributes:
+        model: in evaluation mode, float32, on the device that computes it.
+        layer: the step of `xception.STEPS` that familiarity is measured at, or None.
+        image_size: pixels.
+        int8: its numbers for int8, where it has them.
+    """
+
+    model: nn.Module
+    layer: str | None
+    image_size: int
+    int8: Int8 | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+def build(wanted: str, network: Network, precision: str) -> "TorchEngine | OpenVinoEngine":
+    """An engine for a network.
+
+    Args:
+        wanted: one of `ENGINES`. auto: OpenVINO where it is installed, the device is a CPU and OpenVINO computes the
+            same there; else torch.
+        precision: `fp32`, `bf16`, `fp16`, or `int8`, which only OpenVINO computes.
+
+    Raises:
+        KoaError: no such engine, or it was asked for by name and can't be used here.
+    """
+    if wanted not in ENGINES:
+        raise KoaError(f"engine is {wanted!r}; choose one of {', '.join(ENGINES)}.")
+    if precision == "int8":
+        if wanted == "torch":
+            raise KoaError("torch doesn't compute int8 here; choose the engine openvino, or another precision.")
+        return OpenVinoEngine(network, precision)
+    if wanted == "torch" or (wanted == "auto" and network.device.type != "cpu"):
+        return TorchEngine(network, precision)
+    try:
+        return OpenVinoEngine(network, precision)
+    except KoaError:
+        if wanted == "auto":
+            return TorchEngine(network, precision)
+        raise
+
+
+class TorchEngine:
+    """The network as torch computes it, in any precision and on any device."""
+
+    name = "torch"
+
+    def __init__(self, network: Network, precision: str):
+        self.layer, self.device, self.precision = network.layer, network.device, precision
+        # Rounded once: autocast would round all weights anew in every pass.
+        self.model = xception.folded(network.model).to(DTYPES[precision])
+
+    @torch.inference_mode()
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        images = images.to(self.device, DTYPES[self.precision]).contiguous(memory_format=torch.channels_last)
+        features, inner = xception.features(self.model, images, self.layer)
+        return features.float(), inner
+
+
+class OpenVinoEngine:
+    """The network as OpenVINO computes it on a CPU.
+
+    It is converted once for each set of weights, compared with torch, and kept in `cache_folder()`. What one processor
+    computes says nothing of another with other instructions, so each kind compares anew.
+
+    Raises:
+        KoaError: OpenVINO isn't installed, can't do this, or computes something else than torch does.
+    """
+
+    name = "openvino"
+
+    def __init__(self, network: Network, precision: str):
+        if network.device.type != "cpu" or precision not in _OPENVINO_PRECISIONS:
+            raise KoaError(
+                f"the engine openvino computes on a CPU in {', '.join(_OPENVINO_PRECISIONS)}, not on "
+                f"{network.device} in {precision}; choose the engine torch."
+            )
+        if precision == "int8" and network.int8 is None:
+            raise KoaError("this model has no network in int8; choose another precision.")
+        if importlib.util.find_spec("openvino") is None:
+            raise KoaError("OpenVINO isn't installed here; run `pip install openvino`, or choose the engine torch.")
+        self._measures = network.layer is not None
+        self._lock = threading.Lock()  # one computation at a time: each takes all cores
+        try:
+            file = _converted(network, network.int8 if precision == "int8" else None)
+            self._compiled = compiled(file, precision, PERFORMANCE_HINT="LATENCY")
+            if precision == "bf16":
+                _check_in_bf16(network, self._compiled, file.with_name("bf16-is-close"))
+        except (OSError, RuntimeError) as error:
+            instead = "another precision" if precision == "int8" else "the engine torch"
+            raise KoaError(
+                f"OpenVINO can't take this network in {precision} ({str(error).splitlines()[0]}); choose {instead}."
+            ) from error
+
+    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        with self._lock:
+            parts = [compute(self._compiled, part) for part in images.split(batch_sizes(len(images)))]
+        found = [torch.cat(values) for values in zip(*parts, strict=True)]
+        return found[0], found[1] if self._measures else None
+
+
+def batch_sizes(images: int) -> list[int]:
+    """Powers of two that add up to so many images, the largest first; none is over `LARGEST_BATCH`.
+
+    OpenVINO keeps memory for the largest batch that it has seen, and what it has prepared for each size.
+    """
+    sizes = [LARGEST_BATCH] * (images // LARGEST_BATCH)
+    rest = images % LARGEST_BATCH
+    return sizes + [1 << bit for bit in reversed(range(LARGEST_BATCH.bit_length())) if rest >> bit & 1]
+
+
+class _Features(nn.Module):
+    def __init__(self, model: nn.Module, layer: str | None):
+        super().__init__()
+        self.model, self.layer = model, layer
+
+    def forward(self, images: torch.Tensor):
+        features, inner = xception.features(self.model, images, self.layer)
+        return features if inner is None else (features, inner)
+
+
+def cache_folder() -> Path:
+    """Where converted networks are kept: the environment variable KOA_CACHE, or koa-hf in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("KOA_CACHE") or Path(base, "koa-hf"))
+
+
+def _converted(network: Network, numbers: Int8 | None) -> Path:
+    """The network as an OpenVINO file, made and compared with torch where it isn't there yet."""
+    import openvino
+
+    weights = xception.fingerprint(network.model)
+    if numbers and numbers.about.weights != weights:
+        raise KoaError(
+            f"{INT8_FILE} was made for other weights; run train/quantise.py again, or choose another precision."
+        )
+    what = f"{network.layer} {network.image_size} {weights} {numbers.fingerprint if numbers else ''}"
+    computes = f"{openvino.__version__} {torch.backends.cpu.get_cpu_capability()}"
+    folder = cache_folder() / hashlib.sha256(f"{computes} {what}".encode()).hexdigest()[:24]
+    file = folder / "network.xml"
+    if file.is_file():
+        return file
+    folded = xception.folded(network.model).float().cpu()
+    traced = _Features(int8.quantised(folded, numbers) if numbers else folded, network.layer)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:  # the folder appears whole
+        made = Path(temporary, "made")
+        made.mkdir()
+        openvino.save_model(convert(traced, network.image_size), made / file.name, compress_to_fp16=False)
+        precision = "int8" if numbers else "fp32"
+        compare(traced, compiled(made / file.name, precision), network.image_size, TOLERANCES[precision])
+        if not file.is_file():
+            made.rename(folder)
+    return file
+
+
+def _check_in_bf16(network: Network, found, checked: Path) -> None:
+    """Compare what OpenVINO computes in bfloat16 with torch in float32, once: `checked` is there from then on."""
+    if not checked.exists():
+        folded = _Features(xception.folded(network.model).float().cpu(), network.layer)
+        compare(folded, found, network.image_size, TOLERANCES["bf16"])
+        with contextlib.suppress(OSError):  # a cache that can only be read; then it is compared at every start
+            checked.touch()
+
+
+def convert(network: nn.Module, image_size: int):
+    """A network of images (batch, 3, image_size, image_size) as a model of OpenVINO's in float32, unchecked."""
+    # OpenVINO's own converter reports its use to its maker without asking; the frontend that it is built on doesn't.
+    from openvino._offline_transformations import apply_moc_transformations
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    example = torch.zeros(1, 3, SMALLEST, SMALLEST)  # nothing in the network depends on the size
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch would rather trace in another way
+        traced = torch.jit.trace(network, example, check_trace=False)  # `compare` checks it
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced, example_input=example)  # has to outlive the conversion
+    converted = frontend.convert(frontend.load(decoder))
+    converted.reshape([-1, 3, image_size, image_size])
+    # Computes what is constant. Without it the ranges for int8 stay formulas, and OpenVINO computes in float32.
+    apply_moc_transformations(converted, False)
+    return converted
+
+
+def compiled(model, precision: str, **options):
+    """A model of OpenVINO's, or the file of one, made ready for the CPU in `fp32`, `bf16` or `int8`."""
+    import openvino
+
+    options["INFERENCE_PRECISION_HINT"] = _OPENVINO_PRECISIONS[precision]
+    return openvino.Core().compile_model(model, "CPU", options)
+
+
+def compute(ready, images: torch.Tensor) -> list[torch.Tensor]:
+    """What a compiled network makes of images float32 (batch, 3, size, size), in memory of its own."""
+    outputs = ready([images.contiguous().numpy()], share_inputs=True)
+    return [torch.from_numpy(value.copy()) for value in outputs.values()]
+
+
+def compare(network: nn.Module, ready, image_size: int, tolerance: float) -> None:
+    """Raise a RuntimeError where a compiled network differs from torch by more than that share of the largest value."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, image_size, image_size, generator=generator) * 2 - 1
+    with torch.no_grad():
+        expected = network(images)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    for ours, theirs in zip(compute(ready, images), expected, strict=True):
+        if not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max())):
+            raise RuntimeError("its result differs from torch's")

@@ -1,0 +1,165 @@
+"""A model folder or Hub id -> a folder on this machine, downloaded where it has to be. Nothing here needs torch."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from koa_hf.checksums import is_damaged, sha256
+from koa_hf.errors import KoaError
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+INT8_FILE = "int8.safetensors"
+"""What `koa_hf.network.int8` needs beside the weights; optional."""
+RECIPE_BEFORE_FILE = "recipe_before.yaml"
+"""The recipe of the run that this one continued."""
+
+BUNDLED_MODEL = "models/koa-xception"
+"""The model that comes with the project, relative to the repository."""
+
+MODEL_NAME_FILE = "KOA_MODEL"
+"""A file beside app.py that names the model to use, in a copy of the demo made by `koa_hf.hub.publish push-space`."""
+
+RETRY_SECONDS = (1, 3)  # somebody waits for a page or a prompt
+_HUB_FILES = ("*.json", "*.safetensors", "*.yaml", "README.md")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """Where a model is, and what it is called.
+
+    Attributes:
+        folder: of this machine; of a model on the Hub, its place in the cache.
+        model_id: the folder or Hub id it was asked for by.
+        revision: Hub commit, or the first 12 hexadecimal digits of the weights' sha256.
+        note: what the model's maker wants every user to read (`koa_note` in config.json); may be empty.
+    """
+
+    folder: Path
+    model_id: str
+    revision: str
+    note: str
+
+
+def find(model: str | os.PathLike | None = None, revision: str | None = None) -> ModelFolder:
+    """The folder of a model, which is downloaded where it is one of the Hub's.
+
+    Args:
+        model: a folder, or a Hub id such as `user/koa-xception`, also with a revision, `user/koa-xception@v1.0`; a
+            folder of that name wins. By default `default_model()`, the bundled one.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        KoaError: no such model, not one of ours, damaged, or the Hub can't be reached or says no.
+    """
+    model = default_model() if model is None else model
+    is_local = Path(model).is_dir()
+    if is_local and revision is not None:
+        raise KoaError(f"{model} is a local folder, and revisions exist on the Hub only; leave revision out.")
+    if not is_local and revision is None:
+        model, _, revision = str(model).partition("@")
+    folder = Path(model) if is_local else _download(str(model), revision or None)
+    config = read_config(folder)
+    note = config.get("koa_note", "")
+    return ModelFolder(
+        folder,
+        model_id=str(model),
+        # The Hub's cache names a snapshot's folder by its commit.
+        revision=sha256(folder / WEIGHTS_FILE)[:12] if is_local else folder.name,
+        note=note if isinstance(note, str) else "",
+    )
+
+
+def read_config(folder: Path) -> dict:
+    """What a model folder's config.json says.
+
+    Raises:
+        KoaError: the folder isn't one of ours, or is damaged.
+    """
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise KoaError(f"{folder} is not a model folder: it has no {file}.")
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text())
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise KoaError(f"{folder / CONFIG_FILE} is damaged or not a timm config; get the model again.")
+    return config
+
+
+def default_model() -> str:
+    """The model to use when none is named.
+
+    The environment variable KOA_MODEL, else what the file KOA_MODEL of a Space says, else the bundled model.
+
+    Raises:
+        KoaError: there is none, as where only the package was installed.
+    """
+    if named := os.environ.get("KOA_MODEL"):
+        return named
+    repository = Path(__file__).resolve().parents[2]
+    if (repository / MODEL_NAME_FILE).is_file():
+        return (repository / MODEL_NAME_FILE).read_text().strip()
+    bundled = repository / BUNDLED_MODEL
+    if not (bundled / CONFIG_FILE).is_file():
+        raise KoaError("there is no bundled model here; give a model folder or a Hub id.")
+    # As short as it can be said from here; it is shown to people.
+    return BUNDLED_MODEL if Path(BUNDLED_MODEL).resolve() == bundled else str(bundled)
+
+
+def _download(model_id: str, revision: str | None) -> Path:
+    # Imported here because a local folder shouldn't pay for it, nor need it.
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    from koa_hf.retry import retried
+
+    try:
+        huggingface_hub.utils.validate_repo_id(model_id)
+    except errors.HFValidationError as error:
+        raise KoaError(f"{model_id} is neither a folder that exists nor a Hub id like user/model.") from error
+
+    def fetch(**options) -> Path:
+        files = list(_HUB_FILES)
+        options |= {"revision": revision, "allow_patterns": files}
+        return Path(retried(lambda: huggingface_hub.snapshot_download(model_id, **options), RETRY_SECONDS))
+
+    try:
+        folder = fetch()
+        if any(map(is_damaged, folder.iterdir())):  # the cache compares sizes only
+            folder = fetch(force_download=True)
+    except errors.GatedRepoError as error:
+        raise KoaError(
+            f"{model_id} is gated on the Hub: ask for access on its page, then run `hf auth login`."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise KoaError(
+            f"{model_id} has no revision {revision!r} on the Hub; check the branch, tag or commit."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise KoaError(
+            f"{model_id} is neither a folder here nor a model on the Hub that you may see; check the name, "
+            "or run `hf auth login` if it is private."
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise KoaError(
+            f"{model_id} is not a folder here, and the Hub can't be reached, or fails, to download it; "
+            "check the name, connect to the internet, or give a local folder."
+        ) from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise KoaError(f"the Hub refuses access to {model_id} (HTTP {status}); run `hf auth login`.") from error
+        raise KoaError(f"the Hub failed to deliver {model_id} (HTTP {status}); try again later.") from error
+    except Exception as error:  # a full disk, a proxy, a connection lost midway: the HTTP client has its own errors
+        raise KoaError(f"{model_id} can't be downloaded ({error}); try again, or give a local folder.") from error
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / file).is_file():
+            raise KoaError(f"{model_id} on the Hub is not a model that can be used here: it has no {file}.")
+        if is_damaged(folder / file):
+            raise KoaError(
+                f"{file} of {model_id} differs from what the Hub holds, in spite of a second download; try again later."
+            )
+    return folder

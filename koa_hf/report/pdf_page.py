@@ -1,0 +1,393 @@
+"""The page of a report: one sheet of A4, drawn with matplotlib, which `koa_hf.report.document` saves as a PDF or a picture.
+
+A module of its own, because importing matplotlib's drawing takes long, and a demo should not wait for it to start.
+"""
+
+import functools
+import math
+import unicodedata
+from datetime import UTC
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, get_font
+from matplotlib.patches import Polygon, Rectangle
+from PIL import Image, ImageFont
+
+from koa_hf import __version__
+from koa_hf.grades import GRADES, NUM_GRADES, RESEARCH_USE_NOTICE
+from koa_hf.grading import heatmap
+from koa_hf.grading.grader import Grading, percent
+from koa_hf.report.document import Report, range_sentence
+
+# Lengths are in millimetres from the top left corner, type sizes in points.
+
+WIDTH, HEIGHT = 210, 297
+LEFT, RIGHT, TOP, BOTTOM = 16, 194, 12, 286
+COLUMN = 88  # the result's left column; the figures stand to the right of it
+PDF_DPI = 200  # of the X-rays in the PDF: print shows no more, and the file stays near a megabyte
+INK, SOFT, RULE, PALE = "black", "#404040", "#8c8c8c", "#d0d0d0"  # no colour: it must survive a black-and-white printer
+SANS = "DejaVu Sans"  # comes with matplotlib
+MISSING = "□"
+POINT = 25.4 / 72
+LEADING = 1.38  # line height over type size
+SCREEN = 1.025  # letters are rounded to pixels in the picture, and run a little wider than in the PDF
+SMALL, LABELS = 8.5, 25  # type size of the foot, and the width of its labels
+
+
+def draw(report: Report, dpi: float) -> Figure:
+    """The page from top to bottom: what everybody must know, the result, the pictures, where it all comes from."""
+    page = _Page(dpi)
+    y = _notice(page, TOP) + 9.5
+    page.text(LEFT, y, "Knee X-ray grading", 18, weight="bold")
+    page.text(RIGHT, y, f"{report.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", 9, align="right")
+    page.text(LEFT, y + 5.5, "Osteoarthritis on the Kellgren-Lawrence (KL) scale, graded by a neural network", 9)
+    y = _result(page, report.grading, _warnings(page, report, y + 9.5))
+    below = _foot(page, report)
+    _pictures(page, report, y, below - 4)
+    return page.figure
+
+
+def picture(report: Report, dpi: int) -> Image.Image:
+    """The page as an RGB picture."""
+    canvas = FigureCanvasAgg(draw(report, dpi))
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _notice(page: "_Page", y: float) -> float:
+    page.rectangle(LEFT, y, RIGHT - LEFT, 11, line=1)
+    page.rectangle(LEFT, y, 38, 11, fill=INK)
+    page.text(LEFT + 19, y + 6.7, "RESEARCH USE", 11, weight="bold", colour="white", align="centre")
+    page.paragraph(LEFT + 42, y + 1.2, RIGHT - LEFT - 45, RESEARCH_USE_NOTICE, 9, weight="bold")
+    return y + 11
+
+
+def _is_unfamiliar(grading: Grading) -> bool:
+    """Coverage, calibration and certainty were measured on knees like the training ones, and hold for no others."""
+    return grading.familiar is False  # None: the model can't tell
+
+
+def _distance(grading: Grading) -> str:
+    if grading.unfamiliarity is None:
+        return ""
+    rounded = math.ceil(grading.unfamiliarity * 10) / 10  # upwards: 1.04 is over 1, and has to look it
+    return f" (distance {rounded:.1f}; over 1 is unlike)"
+
+
+def _warnings(page: "_Page", report: Report, y: float) -> float:
+    """What qualifies the result, before the result; nothing where there is nothing to say."""
+    grading = report.grading
+    if _is_unfamiliar(grading):
+        page.rectangle(LEFT, y, RIGHT - LEFT, 17, line=2.2)
+        page.rectangle(LEFT, y, 11, 17, fill=INK)
+        page.text(LEFT + 5.5, y + 12, "!", 26, weight="bold", colour="white", align="centre")
+        page.text(LEFT + 15, y + 5.8, "Not certain: this image is unlike the training knees", 12, weight="bold")
+        page.paragraph(
+            LEFT + 15,
+            y + 7.4,
+            RIGHT - LEFT - 18,
+            f"It differs from all that the model learned from{_distance(grading)}: it may be no knee, another view, "
+            "or poorly exposed or cropped. The grade below may mean nothing.",
+            9,
+        )
+        y += 20
+    notes = []
+    if grading.inverted:
+        notes.append("The X-ray is a photographic negative (bone dark). It was righted before it was graded.")
+    if grading.turned:
+        notes.append("The X-ray is upside down. It was turned by 180 degrees before it was graded.")
+    notes += map(_showable, report.xray.notes)
+    if report.model_note:
+        notes.append(f"About this model: {_showable(report.model_note)}")
+    for note in notes:
+        bottom = page.paragraph(LEFT + 4, y, RIGHT - LEFT - 4, note, 9, lines=3)
+        page.rectangle(LEFT, y + 0.6, 1.4, bottom - y - 0.6, fill=INK)
+        y = bottom + 2
+    return y + 1
+
+
+def _result(page: "_Page", grading: Grading, y: float) -> float:
+    colour = RULE if _is_unfamiliar(grading) else INK
+    page.line([(LEFT, y), (RIGHT, y)], 0.6, RULE)
+    kl = f"KL {grading.grade}"
+    page.text(LEFT - 0.8, y + 15.5, kl, 38, weight="bold", colour=colour)
+    name_at = LEFT + _width(kl, 38, "bold") + 3.5
+    page.text(name_at, y + 15.5, grading.name, 21, colour=colour)
+
+    if _is_unfamiliar(grading):
+        at = page.paragraph(LEFT, y + 19, COLUMN, "The model's answer all the same: don't rely on it.", 10)
+    else:
+        at = y + 19
+        if grading.grade_set is not None:
+            at = page.paragraph(LEFT, at, COLUMN, range_sentence(grading), 9.5, weight="bold") + 0.8
+        at = page.paragraph(LEFT, at, COLUMN, f"{grading.certainty}.", 9.5)
+    page.text(LEFT, at + 7, f"{kl} means", 9.5, weight="bold")
+    at = page.paragraph(LEFT, at + 8.2, COLUMN, GRADES[grading.grade].definition, 9.5)
+
+    figures = LEFT + COLUMN + 6
+    bottom = _expected_grade(page, grading, figures, _probabilities(page, grading, figures, y + 6))
+    return max(at, bottom) + 3
+
+
+def _probabilities(page: "_Page", grading: Grading, x: float, y: float) -> float:
+    """The bar chart: the grade in black, the others pale, the prediction set in a bracket."""
+    page.text(x, y, "Probability of each grade", 9.5, weight="bold")
+    if not _is_unfamiliar(grading):
+        page.text(RIGHT, y, "calibrated" if grading.calibrated else "not calibrated", 8, colour=SOFT, align="right")
+    row, first, longest = 6.2, y + 3, 30
+    zero = x + 31
+    for grade, probability in zip(GRADES, grading.probabilities, strict=True):
+        top = first + grade.value * row
+        chosen = grade.value == grading.grade
+        weight = "bold" if chosen else "normal"
+        page.text(x, top + 3.9, f"KL {grade.value}\u2002{grade.name}", 9, weight=weight)
+        page.rectangle(zero, top + 0.9, longest * probability, 4.2, fill=INK if chosen else PALE, line=0.6)
+        page.text(zero + longest + 11, top + 3.9, percent(probability), 9, weight=weight, align="right")
+    bottom = first + NUM_GRADES * row
+    page.line([(zero, first), (zero, bottom)], 0.8)
+    if grading.grade_set is not None and not _is_unfamiliar(grading):
+        low, high = (first + edge * row for edge in (grading.grade_set[0], grading.grade_set[1] + 1))
+        bracket = zero + longest + 13.5
+        page.line([(bracket - 1.2, low + 0.9), (bracket, low + 0.9), (bracket, high - 1), (bracket - 1.2, high - 1)], 1)
+        page.text(bracket + 1.2, (low + high) / 2 + 1, percent(grading.coverage), 8)
+    return bottom
+
+
+def _expected_grade(page: "_Page", grading: Grading, x: float, y: float) -> float:
+    """The mean of the probabilities, marked on an axis from 0 to 4."""
+    page.text(x, y + 7, f"Expected grade {grading.expected_grade:.1f}", 9.5, weight="bold")
+    page.text(RIGHT, y + 7, "mean of the probabilities", 8, colour=SOFT, align="right")
+    axis, zero = y + 13.5, x + 3
+    step = (RIGHT - 3 - zero) / (NUM_GRADES - 1)
+    page.line([(zero, axis), (zero + step * (NUM_GRADES - 1), axis)], 1)
+    for grade in range(NUM_GRADES):
+        page.line([(zero + grade * step, axis), (zero + grade * step, axis + 1.6)], 0.8)
+        page.text(zero + grade * step, axis + 5.2, str(grade), 9, align="centre")
+    at = zero + grading.expected_grade * step
+    page.polygon([(at, axis - 0.4), (at - 1.9, axis - 3.9), (at + 1.9, axis - 3.9)])
+    return axis + 6
+
+
+def _pictures(page: "_Page", report: Report, top: float, bottom: float) -> None:
+    """The film with the knee's box, where there is one, the X-ray, and the X-ray with the heat map: in one row."""
+    grading, gap, narrowest = report.grading, 5, 44  # a caption needs some width, however thin the picture
+    tallest = max(20, bottom - top - 11)  # below are captions of up to three lines
+    height, width = report.xray.pixels.shape
+    left, room = LEFT, RIGHT - LEFT
+    film_width = film_height = 0.0
+    if report.film is not None:
+        # All three of one height where that leaves the knee most of the row.
+        film_aspect = report.film.shape[1] / report.film.shape[0]
+        row = min(tallest, (room - 2 * gap) / (2 * width / height + film_aspect))
+        film_width = min(room * 0.36, film_aspect * row)
+        film_height = film_width / film_aspect
+        slot = max(film_width, narrowest)
+        left, room = left + slot + gap, room - slot - gap
+    shown_width = min((room - gap) / 2, tallest * width / height)
+    shown_height = shown_width * height / width
+    slot = max(shown_width, narrowest)
+    top += min(5, (tallest - max(shown_height, film_height)) / 3)  # where there is room, some air
+
+    if report.film is not None:
+        page.picture(report.film, LEFT, top, film_width, film_height)
+        if report.box is not None:
+            _outline_box(page, report, top, film_width, film_height)
+        said = "The whole film" + ("; the knee in the box was graded" if report.box is not None else "")
+        page.paragraph(LEFT, top + film_height + 1, left - gap - LEFT, said, 8, lines=3)
+
+    told = [
+        report.xray.side and f"{report.xray.side} knee",
+        report.xray.view,
+        "a negative" if grading.inverted else None,
+        "upside down" if grading.turned else None,
+    ]
+    said = ", ".join(filter(None, ["The X-ray as read", *told, f"{width}\u00a0by\u00a0{height}\u00a0pixels"]))
+    page.picture(report.xray.pixels, left, top, shown_width, shown_height)
+    page.paragraph(left, top + shown_height + 1, slot, said, 8, lines=3)
+
+    left += slot + gap
+    evidence = heatmap.for_grade(grading.heatmap, grading.grade)
+    positive = 255 - report.xray.pixels if grading.inverted else report.xray.pixels  # as it lies in the file
+    said = f"Nothing in particular spoke for KL {grading.grade}"
+    if evidence.any():
+        said = f"What spoke for KL {grading.grade}: the brighter the more; outlined: over half of the strongest"
+    page.picture(positive, left, top, shown_width, shown_height, evidence)
+    page.paragraph(left, top + shown_height + 1, slot, said, 8, lines=3)
+
+
+def _outline_box(page: "_Page", report: Report, y: float, width: float, height: float) -> None:
+    left, top, right, bottom = report.box
+    across, down = width / report.film.shape[1], height / report.film.shape[0]
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    points = [
+        (LEFT + min(max(column * across, 0), width), y + min(max(row * down, 0), height)) for column, row in corners
+    ]
+    page.line(points, 2.4)  # white on black: seen on bone as on air
+    page.line(points, 1.1, "white")
+
+
+def _foot(page: "_Page", report: Report) -> float:
+    """How to read the page, and what was graded by what, from the bottom upwards. Returns where it begins."""
+    grading = report.grading
+    told = RIGHT - LEFT - LABELS
+    if _is_unfamiliar(grading):
+        meaning = "They say little about an image that is unlike the training knees."
+    elif grading.calibrated:
+        meaning = "Calibrated on other knees: where they say 60%, about 60 of 100 knees have that grade."
+    else:
+        meaning = "Not calibrated: they rank the grades, and tend to be too sure."
+    reading = [("Probabilities", meaning)]
+    if grading.grade_set is not None and not _is_unfamiliar(grading):
+        held = f"Built to hold a reader's grade in {percent(grading.coverage)} of knees like the training ones."
+        reading.append(("Range", held))
+    if grading.familiar is None:
+        reading.append(
+            ("Familiarity", "The model can't tell whether this image is like the knees that it learned from.")
+        )
+    elif grading.familiar:
+        reading.append(("Familiarity", f"The image is like the training knees{_distance(grading)}."))
+    reading += [
+        ("Heat map", f"Where the score for KL {grading.grade} comes from; no outline of disease."),
+        ("KL grades", "After Kellgren and Lawrence, Ann Rheum Dis 1957;16:494. Readers differ, most of all over KL 1."),
+    ]
+    origin = [
+        ("File", _fitted(_showable(grading.source), told, SMALL, lines=2)),
+        ("SHA-256", report.sha256),
+        ("Model", _fitted(_showable(grading.model), told, SMALL, lines=2)),
+        ("Version", f"{_showable(grading.revision)[:64]}; koa-hf {__version__}"),
+    ]
+    heights = [
+        [len(_wrapped(value, told, SMALL)) * SMALL * POINT * LEADING for _, value in rows] for rows in (reading, origin)
+    ]
+    top = y = BOTTOM - sum(map(sum, heights)) - 8
+    for rows, steps in zip((reading, origin), heights, strict=True):
+        page.line([(LEFT, y), (RIGHT, y)], 0.6, RULE)
+        y += 1.5
+        for (label, value), step in zip(rows, steps, strict=True):
+            page.paragraph(LEFT, y, LABELS, label, SMALL, colour=SOFT)
+            page.paragraph(LEFT + LABELS, y, told, value, SMALL)
+            y += step
+        y += 2.5
+    return top
+
+
+class _Page:
+    """A sheet of A4. Lengths are in millimetres from its top left corner, type sizes and line widths in points."""
+
+    def __init__(self, dpi: float):
+        self.dpi = dpi
+        self.figure = Figure((WIDTH / 25.4, HEIGHT / 25.4), dpi, facecolor="white")
+        self.axes = self.figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(HEIGHT, 0))
+        self.axes.set_axis_off()
+
+    def text(self, x, y, string, size, *, weight="normal", colour=INK, align="left") -> None:
+        """One line on the baseline `y`. Never mathematics: a file name may hold dollar signs."""
+        self.axes.text(
+            x,
+            y,
+            string,
+            font=FontProperties(family=SANS, weight=weight, size=size),
+            color=colour,
+            horizontalalignment="center" if align == "centre" else align,
+            verticalalignment="baseline",
+            parse_math=False,
+            usetex=False,
+        )
+
+    def paragraph(self, x, y, width, string, size, *, lines=None, **style) -> float:
+        """Lines broken to `width`, at most `lines`, downwards from `y`; returns where the next thing may begin."""
+        broken = _wrapped(string, width, size, style.get("weight", "normal"))
+        if lines and len(broken) > lines:
+            broken = [*broken[: lines - 1], broken[lines - 1] + "…"]
+        for line in broken:
+            y += size * POINT * LEADING
+            self.text(x, y - size * POINT * (LEADING - 1), line, size, **style)
+        return y + size * POINT * 0.1
+
+    def rectangle(self, x, y, width, height, fill="none", line=0.0) -> None:
+        self.axes.add_patch(
+            Rectangle((x, y), width, height, facecolor=fill, edgecolor=INK if line else "none", linewidth=line)
+        )
+
+    def polygon(self, points) -> None:
+        self.axes.add_patch(Polygon(points, facecolor=INK, edgecolor="none"))
+
+    def line(self, points, width, colour=INK) -> None:
+        self.axes.plot(
+            *zip(*points, strict=True), color=colour, linewidth=width, solid_joinstyle="miter", solid_capstyle="butt"
+        )
+
+    def picture(self, pixels: np.ndarray, x, y, width, height, evidence: np.ndarray | None = None) -> None:
+        """An X-ray, uint8 (height, width), with the evidence for one grade (`heatmap.for_grade`) painted over it."""
+        size = [max(2, round(length / 25.4 * self.dpi)) for length in (width, height)]
+        shown = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+        shown = np.repeat(shown[..., None], 3, axis=2) if evidence is None else heatmap.overlay(shown, evidence)
+        extent = (x, x + width, y + height, y)
+        self.axes.imshow(shown, extent=extent, aspect="auto", interpolation="none", origin="upper")
+        self.rectangle(x, y, width, height, line=0.4)  # air is white in a negative, as the paper is
+        if evidence is None:
+            return
+        enlarged = heatmap.upsample(evidence, size[1], size[0])
+        if enlarged.min() < 0.5 < enlarged.max():
+            across, down = np.linspace(x, x + width, size[0]), np.linspace(y, y + height, size[1])
+            for colour, thickness in ((INK, 2), ("white", 0.9)):
+                self.axes.contour(across, down, enlarged, levels=[0.5], colors=colour, linewidths=thickness)
+
+
+@functools.cache
+def _font(weight: str) -> ImageFont.FreeTypeFont:
+    """For measuring: large, so that rounding to pixels doesn't matter."""
+    return ImageFont.truetype(matplotlib.font_manager.findfont(FontProperties(family=SANS, weight=weight)), 100)
+
+
+def _width(string: str, size: float, weight: str = "normal") -> float:
+    return _font(weight).getlength(string) * size * POINT / 100 * SCREEN
+
+
+def _wrapped(string: str, width: float, size: float, weight: str = "normal") -> list[str]:
+    """Lines no wider than `width`; a word that is wider by itself is broken."""
+    lines = [""]
+    for word in string.split(" "):
+        joined = f"{lines[-1]} {word}" if lines[-1] else word
+        if _width(joined, size, weight) <= width:
+            lines[-1] = joined
+            continue
+        if lines[-1]:
+            lines.append("")
+        for character in word:
+            if lines[-1] and _width(lines[-1] + character, size, weight) > width:
+                lines.append("")
+            lines[-1] += character
+    return lines
+
+
+def _fitted(string: str, width: float, size: float, lines: int) -> str:
+    """The string, its middle left out where it would take more lines: a name's beginning and end tell most."""
+    kept = min(len(string), 300)
+    short = string
+    while len(short) > 1 and (len(short) > 300 or len(_wrapped(short, width, size)) > lines):
+        kept -= 4
+        short = f"{string[: kept // 2]}…{string[len(string) - kept // 2 :]}"
+    return short
+
+
+@functools.cache
+def _characters() -> frozenset[int]:
+    return frozenset(get_font(matplotlib.font_manager.findfont(SANS)).get_charmap())
+
+
+def _showable(name: str) -> str:
+    """A name by other people, as far as the font goes: a box for what it lacks, nothing for what can't be seen."""
+    shown = []
+    for character in unicodedata.normalize("NFC", name):
+        kind = unicodedata.category(character)
+        if kind.startswith("Z") or character in "\t\n\r":
+            shown.append(" ")
+        elif kind in ("Cc", "Cf", "Mn", "Me"):
+            pass  # among them what would turn the direction of the text
+        else:
+            shown.append(character if ord(character) in _characters() else MISSING)
+    return "".join(shown).strip() or MISSING
