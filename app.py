@@ -55,10 +55,10 @@ with quick_imports():
     from koa_hf.errors import KoaError, exit_2_on_bad_input
     from koa_hf.files import delete_older
     from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
-    from koa_hf.grading.examination import Film, examine, read
+    from koa_hf.grading.examination import examine
     from koa_hf.imaging import archive, phantom, radiograph
-    from koa_hf.imaging.localiser import MOST_KNEES, Knee
-    from koa_hf.imaging.radiograph import Radiograph
+    from koa_hf.imaging.localiser import MOST_KNEES, KneeBox
+    from koa_hf.imaging.radiograph import Radiograph, read
     from koa_hf.network import model_folder
     from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
     from koa_hf.report.document import Report
@@ -107,7 +107,7 @@ class Slot:
 
 def build_demo(
     grader: StartingGrader,
-    examples: list[tuple[str, Film]],
+    examples: list[tuple[str, Radiograph]],
     drawn: bool,
     limits: Limits,
     visits: Visits,
@@ -172,7 +172,7 @@ def build_demo(
                 updates[slot.column] = gr.update(visible=i < len(reports))
                 if i < len(reports):
                     examined = visit.examination
-                    updates[slot.result] = page.knee_html(reports[i], i, examined.film.xray, visit.drawn)
+                    updates[slot.result] = page.knee_html(reports[i], i, examined.film, visit.drawn)
                     updates[slot.reports["dcm"]] = gr.update(visible=examined.film.dicom is not None)
                     if slot.sent:
                         updates[slot.sent] = ""
@@ -183,8 +183,8 @@ def build_demo(
             examined = visit.examination
             if examined.whole or visit.drawn:
                 return say("") | {film: gr.update(visible=False)}
-            html = page.film_html(examined.film.xray, examined.knees, MOST_KNEES)
-            caution = "" if examined.knees else page.message_html("No knee was found", NO_KNEE, "caution")
+            html = page.film_html(examined.film, examined.boxes, MOST_KNEES)
+            caution = "" if examined.boxes else page.message_html("No knee was found", NO_KNEE, "caution")
             return say(caution) | {film: gr.update(value=html, visible=True)}
 
         def show_none(html: str) -> dict:
@@ -207,11 +207,11 @@ def build_demo(
             else:
                 yield cleared | show_one(film)
 
-        def show_one(film: Film, drawn: bool = False) -> dict:
+        def show_one(film: Radiograph, drawn: bool = False) -> dict:
             visit = Visit(examine(grader, [film], as_it_is=drawn)[0], drawn)
             return show_film(visit) | show(visit) | {token: visits.keep(visit)}
 
-        def show_example(film: Film, old: str | None) -> dict:
+        def show_example(film: Radiograph, old: str | None) -> dict:
             visits.forget(old)
             return {table_column: gr.update(visible=False)} | show_one(film, drawn)
 
@@ -234,12 +234,12 @@ def build_demo(
             visit = dataclasses.replace(visit, examination=examine(grader, [film])[0])
             return show_film(visit) | show(visit) | {token: visits.keep(visit, old)}
 
-        def regrade(old: str | None, knees: list[Knee] | None) -> dict:
+        def regrade(old: str | None, boxes: list[KneeBox] | None) -> dict:
             visit = visits.get(old)
             if visit.examination is None:
                 raise gr.Error(FORGOTTEN, print_exception=False)
             try:
-                again = examine(grader, [visit.examination.film], knees, as_it_is=knees is None)[0]
+                again = examine(grader, [visit.examination.film], boxes, as_it_is=boxes is None)[0]
             except KoaError as error:
                 raise gr.Error(str(error), print_exception=False) from error
             visit = dataclasses.replace(visit, examination=again)
@@ -393,14 +393,14 @@ def file_to_save(name: str, content: bytes) -> str:
     return str(path)
 
 
-def knee_in(drawn: dict) -> Knee:
+def knee_in(drawn: dict) -> KneeBox:
     """A box from the page, as the visitor left it."""
     try:
         left, top, right, bottom = (int(edge) for edge in drawn["box"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise gr.Error("a box has no four edges; load the page again.", print_exception=False) from error
     side = drawn.get("side")
-    return Knee((left, top, right, bottom), side if side in ("right", "left") else None, score=1.0, whole=False)
+    return KneeBox((left, top, right, bottom), side if side in ("right", "left") else None, score=1.0, whole=False)
 
 
 def add_api(grader: StartingGrader, limits: Limits) -> None:
@@ -435,7 +435,7 @@ def in_one_sentence(function: Callable) -> Callable:
     return wrapper
 
 
-def drawn_examples() -> list[tuple[str, Film]]:
+def drawn_examples() -> list[tuple[str, Radiograph]]:
     """One drawn knee for each grade."""
     examples = []
     for grade in GRADES:
@@ -445,7 +445,7 @@ def drawn_examples() -> list[tuple[str, Film]]:
     return examples
 
 
-def examples_in(folder: Path) -> list[tuple[str, Film]]:
+def examples_in(folder: Path) -> list[tuple[str, Radiograph]]:
     """The first X-rays of a folder, by name."""
     if not folder.is_dir():
         raise KoaError(f"{folder} is not a folder; give --examples a folder of X-rays.")
@@ -516,7 +516,7 @@ def main(arguments: list[str] | None = None) -> None:
     demo = None
     try:
         demo = build_demo(grader, examples, given.examples is None, limits, visits, disagreements)
-        launch(demo, given, [example.xray for _, example in examples])
+        launch(demo, given, [example for _, example in examples])
         # Somebody who opens the page now has it, and an upload waits for the rest.
         threading.Thread(target=load, args=(grader, given, examples[0][1], stop), daemon=True).start()
         while (reason := why_to_stop(stop)) is None:
@@ -534,7 +534,7 @@ def main(arguments: list[str] | None = None) -> None:
             disagreements.close()
 
 
-def load(grader: StartingGrader, given: argparse.Namespace, first: Film, stop: queue.SimpleQueue) -> None:
+def load(grader: StartingGrader, given: argparse.Namespace, first: Radiograph, stop: queue.SimpleQueue) -> None:
     """Load the grader; where that fails, stop the demo."""
     try:
         loaded = grader.load(given.device, given.precision, given.engine, first)

@@ -10,9 +10,10 @@ from koa_hf import Grader
 from koa_hf.demo import batch
 from koa_hf.demo.batch import Limits
 from koa_hf.errors import KoaError
-from koa_hf.grading.examination import examine, read
+from koa_hf.grading.examination import examine
 from koa_hf.imaging import localiser, phantom
-from koa_hf.imaging.localiser import Knee
+from koa_hf.imaging.localiser import KneeBox
+from koa_hf.imaging.radiograph import read
 from tests.test_archive import zipped
 
 
@@ -63,29 +64,29 @@ def test_an_image_over_the_limit_is_refused_in_its_row(grader, files):
 
 def test_a_box_that_shows_nothing_of_the_film_is_refused(grader, film_png):
     film = read(film_png)
-    beside = Knee((5000, 0, 5400, 400), None, 1.0, False)
+    beside = KneeBox((5000, 0, 5400, 400), None, 1.0, False)
     with pytest.raises(KoaError, match="lies beside the film"):
         examine(grader, [film], [beside])
-    inside = Knee((0, 0, 300, 300), None, 1.0, False)
+    inside = KneeBox((0, 0, 300, 300), None, 1.0, False)
     with pytest.raises(KoaError, match="there are 3 boxes"):
         examine(grader, [film], [inside] * 3)
     with pytest.raises(KoaError, match="twice as large"):
-        examine(grader, [film], [Knee((-3000, -3000, 3000, 3000), None, 1.0, False)])
+        examine(grader, [film], [KneeBox((-3000, -3000, 3000, 3000), None, 1.0, False)])
 
 
 def test_a_knee_of_a_film_is_graded_as_its_crops_would_be_in_three_sizes_together(grader, film_png):
     film = read(film_png)
-    boxes = [Knee((700, 0, 1100, 400), "left", 1.0, False), Knee((180, 0, 580, 400), "right", 1.0, False)]
+    boxes = [KneeBox((700, 0, 1100, 400), "left", 1.0, False), KneeBox((180, 0, 580, 400), "right", 1.0, False)]
     examination = examine(grader, [film], boxes)[0]
     assert [report.box for report in examination.reports] == [boxes[1].box, boxes[0].box]
     for report in examination.reports:
-        alone = grader.grade_batch(localiser.cuts(film.xray, report.box))
+        alone = grader.grade_batch(localiser.cuts(film, report.box))
         together = np.exp(np.mean(np.log([one.probabilities for one in alone]), axis=0))  # the mean of the logits
         assert report.grading.probabilities == pytest.approx(together / together.sum(), abs=1e-5)
         assert report.grading.heatmap == pytest.approx(alone[0].heatmap, abs=1e-4)
     assert [report.xray.side for report in examination.reports] == ["right", "left"]
     whole = examine(grader, [film], as_it_is=True)[0]
-    assert (whole.knees, whole.reports[0].box) == ((), None)
+    assert (whole.boxes, whole.reports[0].box) == ((), None)
 
 
 def test_a_crop_is_graded_as_it_is(grader, tmp_path):

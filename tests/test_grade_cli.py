@@ -43,7 +43,7 @@ def test_an_unreadable_file_is_named_at_the_end_and_stops_nothing(xrays, model_f
         rows = {row["file"]: row for row in csv.DictReader(opened)}
     assert len(rows) == 4
     assert "not an image" in rows[str(broken)]["error"]
-    assert "isn't there" in rows[str(missing)]["error"]
+    assert "does not exist" in rows[str(missing)]["error"]
     assert rows[str(xrays / "a.png")]["grade"]
 
 

@@ -15,8 +15,8 @@ def overlap(one, other) -> float:
     return shared / (sum(areas) - shared)
 
 
-def find(pixels: np.ndarray, **says) -> tuple[localiser.Knee, ...]:
-    return localiser.find(Radiograph(pixels, "film", **says))
+def find(pixels: np.ndarray, **says) -> tuple[localiser.KneeBox, ...]:
+    return localiser.find_knees(Radiograph(pixels, "film", **says))
 
 
 @pytest.fixture(scope="module")

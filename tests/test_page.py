@@ -8,7 +8,7 @@ from PIL import Image
 from koa_hf.demo import page
 from koa_hf.demo.batch import Row
 from koa_hf.grading.grader import Grading
-from koa_hf.imaging.localiser import Knee
+from koa_hf.imaging.localiser import KneeBox
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.report.document import Report
 
@@ -86,7 +86,7 @@ def test_the_knees_of_a_film_are_told_apart():
 
 def test_a_film_is_shown_with_its_boxes_in_its_own_pixels():
     film = page.film_html(
-        KNEE, [Knee((-4, 2, 20, 26), "right", 0.9, False), Knee((30, 1, 50, 21), None, 0.9, False)], 2
+        KNEE, [KneeBox((-4, 2, 20, 26), "right", 0.9, False), KneeBox((30, 1, 50, 21), None, 0.9, False)], 2
     )
     assert 'data-width="60" data-height="40" data-most="2"' in film
     assert 'data-side="right" data-box="-4,2,20,26"' in film

@@ -14,7 +14,7 @@ from koa_hf import Grader
 from koa_hf.demo.quick_imports import quick_imports
 from koa_hf.demo.starting import StartingGrader
 from koa_hf.errors import KoaError
-from koa_hf.grading.examination import read
+from koa_hf.imaging.radiograph import read
 from koa_hf.network.model_folder import find
 from tests.demo import REPOSITORY
 

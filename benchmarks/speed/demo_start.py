@@ -31,9 +31,9 @@ from benchmarks.speed.demo_server import serving
 from koa_hf.demo import page
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import replacing
-from koa_hf.grading.examination import examine, read
+from koa_hf.grading.examination import examine
 from koa_hf.grading.grader import Grader
-from koa_hf.imaging import phantom
+from koa_hf.imaging import phantom, radiograph
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,9 +88,9 @@ def at_the_server(knee: bytes, times: int) -> list[float]:
     seconds = []
     for _ in range(times + 3):
         began = time.perf_counter()
-        examined = examine(grader, [read(knee, "knee.png")])[0]
+        examined = examine(grader, [radiograph.read(knee, "knee.png")])[0]
         for i, report in enumerate(examined.reports):
-            page.knee_html(report, i, examined.film.xray)
+            page.knee_html(report, i, examined.film)
         seconds.append(time.perf_counter() - began)
     return seconds[3:]
 

@@ -77,7 +77,7 @@ def overlap(one: Sequence[float], other: Sequence[float]) -> float:
     return float(shared / (sum(areas) - shared))
 
 
-def matched(knees: Sequence[localiser.Knee], boxes: Sequence[Sequence[float]]) -> list[localiser.Knee | None]:
+def matched(knees: Sequence[localiser.KneeBox], boxes: Sequence[Sequence[float]]) -> list[localiser.KneeBox | None]:
     """For each true box the find that is it."""
     best = [max(knees, key=lambda knee: overlap(knee.box, box), default=None) for box in boxes]
     return [knee if knee and overlap(knee.box, box) >= FOUND else None for knee, box in zip(best, boxes, strict=True)]
@@ -95,7 +95,7 @@ def finds(pairs: Sequence[Pair], films: int) -> tuple[dict[str, dict], dict[str,
             composite = turned(composite) if upside_down else composite
             xray = Radiograph(composite.pixels, "film")
             began = time.process_time()
-            knees = localiser.find(xray)
+            knees = localiser.find_knees(xray)
             seconds.append(time.process_time() - began)
             partners = matched(knees, composite.boxes)
             false += len(knees) - len({id(knee) for knee in partners if knee})
@@ -154,7 +154,7 @@ def crops_as_they_are(pairs: Sequence[Pair]) -> dict[str, dict]:
         found, sides, seconds = [], [], []
         for pixels, side in _progress(name, images):
             began = time.process_time()
-            knees = localiser.find(Radiograph(pixels, "crop"))
+            knees = localiser.find_knees(Radiograph(pixels, "crop"))
             seconds.append(time.process_time() - began)
             found.append("nothing" if not knees else "whole" if knees[0].whole else "cut")
             sides += [knees[0].side and knees[0].side == side] if knees else []
@@ -172,7 +172,7 @@ def other_pictures(pairs: Sequence[Pair], images: int) -> dict[str, dict]:
     knees = [crop.pixels for pair in pairs for crop in pair]
     table = {}
     for kind in _progress("other pictures", not_knees.KINDS):
-        found = [localiser.find(Radiograph(p, kind)) for p in not_knees.images(kind, knees, images, seed=1)]
+        found = [localiser.find_knees(Radiograph(p, kind)) for p in not_knees.images(kind, knees, images, seed=1)]
         whole = [len(one) == 1 and one[0].whole for one in found]
         table[kind] = {
             "images": images,
@@ -208,7 +208,7 @@ def graded(grader: Grader, pair: Pair, kind: str, number: int) -> Iterator[dict]
     """For each knee on a film: its grading as a crop, in the true box and in the found one, and the film's own."""
     composite, shown = film(kind, pair, number, varied=False)
     xray = Radiograph(composite.pixels, "film")
-    partners = matched(localiser.find(xray), composite.boxes)
+    partners = matched(localiser.find_knees(xray), composite.boxes)
     for i, box, knee in zip(shown, composite.boxes, partners, strict=True):
         views = [[Radiograph(pair[i].pixels, "crop")], localiser.cuts(xray, box), [xray]]
         views += [[xray] if knee.whole else localiser.cuts(xray, knee.box)] if knee else []

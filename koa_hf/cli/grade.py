@@ -26,7 +26,7 @@ from rich.text import Text
 
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grades import NUM_GRADES, RESEARCH_USE_NOTICE
-from koa_hf.grading.examination import examine, read
+from koa_hf.grading.examination import examine
 from koa_hf.grading.grader import Grader, percent
 from koa_hf.imaging import radiograph
 from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
@@ -72,7 +72,7 @@ def grade_files(
         films, errors = {}, {}
         for file in batch:
             try:
-                films[file] = read(file, name=str(file))
+                films[file] = radiograph.read(file, name=str(file))
             except KoaError as error:
                 errors[file] = str(error)
         examinations = dict(zip(films, examine(grader, list(films.values()), as_it_is=whole), strict=True))

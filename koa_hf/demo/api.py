@@ -6,8 +6,9 @@ from koa_hf.demo import batch
 from koa_hf.demo.batch import Limits
 from koa_hf.errors import KoaError
 from koa_hf.grades import RESEARCH_USE_NOTICE
-from koa_hf.grading.examination import Film, examine, read
+from koa_hf.grading.examination import examine
 from koa_hf.grading.grader import Grader
+from koa_hf.imaging.radiograph import Radiograph, read
 
 _GRADING = (
     "source (str), grade (int, Kellgren-Lawrence 0 none to 4 severe), name (str), probabilities (five floats, KL 0 to "
@@ -57,7 +58,7 @@ class Api:
         done = batch.grade_all(self._grader, [Path(file) for file in files], self._limits)
         return [row.to_dict() for rows in done for row in rows]
 
-    def _read(self, image: str | None) -> Film:
+    def _read(self, image: str | None) -> Radiograph:
         if not image:
             raise KoaError("no X-ray was given; pass handle_file('knee.png').")
         return read(image, max_pixels=self._limits.pixels)

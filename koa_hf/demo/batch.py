@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koa_hf.errors import KoaError
-from koa_hf.grading.examination import Film, examine, read
+from koa_hf.grading.examination import examine
 from koa_hf.grading.grader import Grader, Grading
 from koa_hf.imaging import archive
-from koa_hf.imaging.radiograph import MAX_PIXELS
+from koa_hf.imaging.radiograph import MAX_PIXELS, Radiograph, read
 from koa_hf.report.document import COLUMNS, as_row
 
 BATCH_FILES = 4  # a larger batch gains nothing on CPUs, and the table should be seen to fill
@@ -104,7 +104,7 @@ def contents(paths: Sequence[Path]) -> Iterator[tuple[str, bytes | KoaError]]:
 def grade_all(grader: Grader, paths: Sequence[Path], limits: Limits) -> Iterator[list[Row]]:
     """Rows as they are done, a few files at a time, in order; what isn't graded in time gets a row that says so."""
     end = time.monotonic() + limits.seconds
-    batch: list[tuple[str, bytes, Film] | Row] = []
+    batch: list[tuple[str, bytes, Radiograph] | Row] = []
     kept = 0
     for name, content in contents(paths):
         if isinstance(content, KoaError):
@@ -127,7 +127,7 @@ def grade_all(grader: Grader, paths: Sequence[Path], limits: Limits) -> Iterator
         yield _rows(grader, batch)
 
 
-def _rows(grader: Grader, batch: Sequence[tuple[str, bytes, Film] | Row]) -> list[Row]:
+def _rows(grader: Grader, batch: Sequence[tuple[str, bytes, Radiograph] | Row]) -> list[Row]:
     examinations = iter(examine(grader, [one[2] for one in batch if not isinstance(one, Row)]))
     rows = []
     for one in batch:

@@ -19,7 +19,7 @@ from koa_hf.grades import GRADES, NUM_GRADES
 from koa_hf.grading import heatmap
 from koa_hf.grading.grader import Grader, Grading, percent
 from koa_hf.imaging import phantom
-from koa_hf.imaging.localiser import Knee
+from koa_hf.imaging.localiser import KneeBox
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.report.document import Report
 
@@ -243,7 +243,7 @@ def picture_uri(one: Radiograph) -> str:
     return data_uri(image, None if image.width * image.height <= LOSSLESS else JPEG_QUALITY)
 
 
-def film_html(film: Radiograph, knees: Sequence[Knee], most: int) -> str:
+def film_html(film: Radiograph, knees: Sequence[KneeBox], most: int) -> str:
     """The whole film with a box around each knee, to be moved, resized, removed and drawn; at most `most` of them."""
     height, width = film.pixels.shape
     boxes = "".join(

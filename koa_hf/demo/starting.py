@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from koa_hf.demo.batcher import Together
 from koa_hf.demo.quick_imports import quick_imports
 from koa_hf.errors import KoaError
-from koa_hf.grading.examination import Film, examine
+from koa_hf.grading.examination import examine
 from koa_hf.grading.grader import Grader, Grading
-from koa_hf.imaging.radiograph import ImageSource
+from koa_hf.imaging.radiograph import ImageSource, Radiograph
 from koa_hf.network.model_folder import ModelFolder
 
 
@@ -25,7 +25,7 @@ class StartingGrader:
         self._grader: Together | None = None
         self._ready = threading.Event()
 
-    def load(self, device: str | None, precision: str, engine: str, first: Film) -> Grader:
+    def load(self, device: str | None, precision: str, engine: str, first: Radiograph) -> Grader:
         """Load it and grade a first film; then everybody who waits for a grading goes on.
 
         Raises:

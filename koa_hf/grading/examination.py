@@ -1,6 +1,6 @@
 """From a file to graded knees: read it, find the knees in it, grade each; what demo and API share.
 
-    film = read(Path("film.dcm"))
+    film = radiograph.read("film.dcm")
     for report in examine(grader, [film])[0].reports:
         print(report.xray.side, report.grading.grade)
 
@@ -8,17 +8,14 @@ A film's knees are told from left to right.
 """
 
 import dataclasses
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from koa_hf.errors import KoaError
 from koa_hf.grading.grader import Grader
-from koa_hf.imaging import dicom, localiser, radiograph
-from koa_hf.imaging.localiser import MOST_KNEES, Knee
-from koa_hf.imaging.radiograph import MAX_PIXELS, Radiograph
+from koa_hf.imaging import localiser
+from koa_hf.imaging.localiser import MOST_KNEES, KneeBox
+from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.report.document import Report
 
 SHARP = 134
@@ -26,69 +23,29 @@ SHARP = 134
 
 
 @dataclass(frozen=True)
-class Film:
-    """A file as it was read.
-
-    Attributes:
-        xray: the whole image.
-        sha256: of the file.
-        dicom: the file itself where it is DICOM, for a report into its study; else None.
-    """
-
-    xray: Radiograph
-    sha256: str
-    dicom: bytes | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes of memory."""
-        return self.xray.pixels.nbytes + len(self.dicom or b"")
-
-
-@dataclass(frozen=True)
 class Examination:
     """A film and what was found in it.
 
     Attributes:
-        knees: where it was cut, left to right; empty where the image was graded as it is.
-        reports: one for each of `knees`, or one for the whole image.
+        boxes: where it was cut, left to right; empty where the image was graded as it is.
+        reports: one for each of `boxes`, or one for the whole image.
         whole: the image was taken for a crop of one knee, as the model was trained on; False where it was graded as it
             is because no knee was found in it, or because somebody asked for that.
     """
 
-    film: Film
-    knees: tuple[Knee, ...]
+    film: Radiograph
+    boxes: tuple[KneeBox, ...]
     reports: tuple[Report, ...]
     whole: bool
 
 
-def read(source: str | os.PathLike | bytes, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Film:
-    """Read a file, or its bytes, called `name` from here on.
-
-    Raises:
-        KoaError: it isn't an X-ray that can be read (see `koa_hf.imaging.radiograph.read`).
-    """
-    if isinstance(source, bytes):
-        data, name = source, name or "uploaded file"
-    else:
-        name = name or Path(source).name
-        try:
-            data = Path(source).read_bytes()
-        except FileNotFoundError as error:
-            raise KoaError(f"{name} isn't there, or not any more; give it again.") from error
-        except OSError as error:
-            raise KoaError(f"{name} can't be read: {error.strerror or error}.") from error
-    xray = radiograph.read(data, name, max_pixels)
-    return Film(xray, hashlib.sha256(data).hexdigest(), data if dicom.is_dicom(data) else None)
-
-
 def examine(
-    grader: Grader, films: Sequence[Film], knees: Sequence[Knee] | None = None, as_it_is: bool = False
+    grader: Grader, films: Sequence[Radiograph], boxes: Sequence[KneeBox] | None = None, as_it_is: bool = False
 ) -> list[Examination]:
     """Grade every knee in some films, in one forward pass.
 
     Args:
-        knees: where to cut (in every film); by default where the localiser finds knees.
+        boxes: where to cut (in every film); by default where the localiser finds knees.
         as_it_is: cut nowhere, and grade each image as a whole.
 
     Raises:
@@ -96,7 +53,7 @@ def examine(
     """
     cuts, wholes = [], []
     for film in films:
-        found = () if as_it_is else localiser.find(film.xray) if knees is None else tuple(knees)
+        found = () if as_it_is else localiser.find_knees(film) if boxes is None else tuple(boxes)
         whole = len(found) == 1 and found[0].whole
         found = () if whole else found
         if len(found) > MOST_KNEES:
@@ -105,9 +62,7 @@ def examine(
         wholes.append(whole)
     # For each knee its cut and the others that are graded with it; for a film without one, the film.
     views = [
-        view
-        for film, found in zip(films, cuts, strict=True)
-        for view in [_cuts(film.xray, k) for k in found] or [[film.xray]]
+        view for film, found in zip(films, cuts, strict=True) for view in [_cuts(film, k) for k in found] or [[film]]
     ]
     xrays = [_told_if_small(first) for first, *_ in views]
     gradings = iter(zip(xrays, grader.grade_batch(xrays, [others for _, *others in views]), strict=True))
@@ -116,7 +71,7 @@ def examine(
         reports = []
         for knee in found or [None]:
             xray, grading = next(gradings)
-            place = {} if knee is None else {"film": film.xray.pixels, "box": knee.box}
+            place = {} if knee is None else {"film": film.pixels, "box": knee.box}
             reports.append(Report(grading, xray, film.sha256, model_note=grader.note, **place))
         examinations.append(Examination(film, found, tuple(reports), whole))
     return examinations
@@ -130,7 +85,7 @@ def _told_if_small(xray: Radiograph) -> Radiograph:
     return dataclasses.replace(xray, notes=(*xray.notes, note))
 
 
-def _cuts(film: Radiograph, knee: Knee) -> list[Radiograph]:
+def _cuts(film: Radiograph, knee: KneeBox) -> list[Radiograph]:
     left, top, right, bottom = knee.box
     height, width = film.pixels.shape
     if min(right, width) - max(left, 0) < 1 or min(bottom, height) - max(top, 0) < 1:

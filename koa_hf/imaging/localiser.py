@@ -1,6 +1,6 @@
 """Find the knees on a film, and cut them out as the model was trained to see them.
 
-    for knee in localiser.find(film):
+    for knee in localiser.find_knees(film):
         grading = grader.grade(localiser.cut(film, knee.box))
 
 The method is near that of Tiulpin et al. 2017 (https://arxiv.org/abs/1701.08991): histograms of oriented gradients
@@ -58,7 +58,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Knee:
+class KneeBox:
     """One knee on a film.
 
     Attributes:
@@ -76,7 +76,7 @@ class Knee:
     whole: bool
 
 
-def find(film: Radiograph) -> tuple[Knee, ...]:
+def find_knees(film: Radiograph) -> tuple[KneeBox, ...]:
     """The knees on a film, at most two, from the film's left to its right; empty where none was found.
 
     Wide borders of one grey level are left aside. A film that shows one knee framed as in the release is `whole`.
@@ -105,7 +105,7 @@ def turned_box(box: Box, shape: tuple[int, int]) -> Box:
     return width - right, height - bottom, width - left, height - top
 
 
-def _surest(knees: tuple[Knee, ...]) -> float:
+def _surest(knees: tuple[KneeBox, ...]) -> float:
     return max((knee.score for knee in knees), default=0.0)
 
 
@@ -307,8 +307,8 @@ class Finder:
         tensors = {name: tensor.astype(np.float32) for name, tensor in load_file(path).items()}
         return cls(**{name: tensor if tensor.ndim else float(tensor) for name, tensor in tensors.items()})
 
-    def find(self, film: Radiograph) -> tuple[Knee, ...]:
-        """See the module's `find`."""
+    def find(self, film: Radiograph) -> tuple[KneeBox, ...]:
+        """See `find_knees`."""
         grey, (x0, y0, *_) = collimation.trim(film.pixels)
         height, width = grey.shape
         if min(height, width) < _LEAST_SIDE or max(height, width) > _LONGEST * min(height, width):
@@ -327,7 +327,7 @@ class Finder:
                 whole = grey.shape == film.pixels.shape
                 box = (0, 0, width, height) if whole else _box(views.whole, x0, y0)
                 side = film.side or self._side(right[best])
-                return (Knee(box, side, float(expit(logits[best])), whole),)
+                return (KneeBox(box, side, float(expit(logits[best])), whole),)
         kept = distinct(windows, logits, MOST_KNEES)
         kept = kept[logits[kept] >= 0]
         if len(kept) == 2 and not _paired(*windows[kept]):
@@ -338,7 +338,7 @@ class Finder:
             difference = float(right[kept[0]] - right[kept[1]])
             sides = ["right", "left"] if difference > -2 * self.side_least else [None, None]
         return tuple(
-            Knee(_box(windows[i], x0, y0), side, float(expit(logits[i])), whole=False)
+            KneeBox(_box(windows[i], x0, y0), side, float(expit(logits[i])), whole=False)
             for i, side in zip(kept, sides, strict=True)
         )
 

@@ -1,5 +1,7 @@
 """Any image or DICOM file, bytes, PIL image or array -> one greyscale `Radiograph`."""
 
+import dataclasses
+import hashlib
 import io
 import os
 import warnings
@@ -25,19 +27,19 @@ FORMATS = "DICOM, PNG, JPEG, TIFF, WebP or BMP"
 _PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
 _WHITE_IS_ZERO = 0  # TIFF tag 262, PhotometricInterpretation
 
-ImageSource = str | os.PathLike | bytes | Image.Image | np.ndarray
-
 
 @dataclass(frozen=True)
 class Radiograph:
-    """One X-ray.
+    """One X-ray: a whole film, or one knee cut out of it.
 
     Attributes:
         pixels: uint8 (height, width), 0 black to 255 white.
-        name: for messages and tables.
-        side: `right` or `left` where a DICOM file says so, else None.
-        view: `AP`, `PA` or `lateral` where a DICOM file says so, else None.
+        name: the input file's name, for messages and tables.
+        side: `right` or `left` where a DICOM file states it, else None.
+        view: `AP`, `PA` or `lateral` where a DICOM file states it, else None.
         notes: sentences for the user about choices made in reading, such as which of several frames was read.
+        sha256: SHA-256 of the input file, 64 hexadecimal digits; None for arrays and PIL images.
+        dicom: the input file's bytes where it is DICOM, so that a report can join its study; else None.
     """
 
     pixels: np.ndarray
@@ -45,6 +47,13 @@ class Radiograph:
     side: str | None = None
     view: str | None = None
     notes: tuple[str, ...] = ()
+    sha256: str | None = None
+    dicom: bytes | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        """Memory in bytes."""
+        return self.pixels.nbytes + len(self.dicom or b"")
 
     @property
     def image(self) -> Image.Image:
@@ -52,20 +61,24 @@ class Radiograph:
         return Image.fromarray(self.pixels)
 
 
+ImageSource = Radiograph | str | os.PathLike | bytes | Image.Image | np.ndarray
+
+
 def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Radiograph:
     """Read an X-ray.
 
     Args:
-        source: a path, the bytes of a file, a PIL image, or an array (height, width) or (height, width, 3 or 4)
-            of any integer, boolean or floating type. 8-bit data is taken as it is; anything deeper (16-bit
-            PNG and TIFF, floats) is scaled so that its own minimum is black and its maximum white, because
-            nothing in such a file says how many of its bits are used. DICOM is shown as `koa_hf.imaging.dicom.read` says.
-            Of several pages or frames, the first is read (of DICOM, the representative one), and a note says so.
+        source: a path, the bytes of a file, a PIL image, an array (height, width) or (height, width, 3 or 4) of any
+            integer, boolean or floating type, or a `Radiograph`, which is returned as it is. 8-bit data is taken as
+            it is; anything deeper (16-bit PNG and TIFF, floats) is scaled so that its own minimum is black and its
+            maximum white, because nothing in such a file says how many of its bits are used. DICOM is displayed as
+            `koa_hf.imaging.dicom.read` describes. Of several pages or frames, the first is read (of DICOM, the
+            representative one), and a note says so.
         name: what to call it in messages; by default the file's name.
         max_pixels: larger images are refused before they are decoded (Pillow's own limit, about 179 million, stays).
 
     Raises:
-        KoaError: not an image, truncated, too large, or without any finite value.
+        KoaError: no such file, not an image, truncated, too large, or without any finite value.
     """
     if isinstance(source, Radiograph):
         return source
@@ -87,12 +100,15 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
             raise KoaError(f"{path} is a folder; name the image files in it.")
         try:
             data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise KoaError(f"{name} does not exist; check the path, or upload the file again.") from error
         except OSError as error:
-            raise KoaError(f"{path} can't be read: {error.strerror or error}.") from error
+            raise KoaError(f"{name} can't be read: {error.strerror or error}.") from error
+    sha256 = hashlib.sha256(data).hexdigest()
     if dicom.is_dicom(data):
         pixels, side, view, notes = dicom.read(data, name, max_pixels)
-        return Radiograph(pixels, name, side, view, notes)
-    return _decode(data, name, max_pixels)
+        return Radiograph(pixels, name, side, view, notes, sha256, data)
+    return dataclasses.replace(_decode(data, name, max_pixels), sha256=sha256)
 
 
 def is_radiograph_file(path: Path) -> bool:
