@@ -38,30 +38,27 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["GRADIO_TEMP_DIR"] = str(Path(tempfile.gettempdir(), f"koa-demo-{secrets.token_hex(8)}"))
 
-from koa_hf.demo.quick_imports import quick_imports
+import gradio as gr
+from gradio.tunneling import CURRENT_TUNNELS
+from PIL import Image
 
-with quick_imports():
-    import gradio as gr
-    from gradio.tunneling import CURRENT_TUNNELS
-    from PIL import Image
-
-    from koa_hf.demo import batch, page
-    from koa_hf.demo.api import DESCRIPTIONS, Api
-    from koa_hf.demo.batch import Limits
-    from koa_hf.demo.disagreements import MAX_COMMENT, Disagreements
-    from koa_hf.demo.session import Visit, Visits
-    from koa_hf.demo.starting import StartingGrader
-    from koa_hf.demo.theme import THEME
-    from koa_hf.errors import KoaError, exit_2_on_bad_input
-    from koa_hf.files import delete_older
-    from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
-    from koa_hf.grading.examination import examine
-    from koa_hf.imaging import archive, phantom, radiograph
-    from koa_hf.imaging.localiser import MOST_KNEES, KneeBox
-    from koa_hf.imaging.radiograph import Radiograph, read
-    from koa_hf.network import model_folder
-    from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
-    from koa_hf.report.document import Report
+from koa_hf.demo import batch, page
+from koa_hf.demo.api import DESCRIPTIONS, Api
+from koa_hf.demo.batch import Limits
+from koa_hf.demo.disagreements import MAX_COMMENT, Disagreements
+from koa_hf.demo.session import Visit, Visits
+from koa_hf.demo.starting import StartingGrader
+from koa_hf.demo.theme import THEME
+from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.files import delete_older
+from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
+from koa_hf.grading.examination import examine
+from koa_hf.imaging import archive, phantom, radiograph
+from koa_hf.imaging.localiser import MOST_KNEES, KneeBox
+from koa_hf.imaging.radiograph import Radiograph, read
+from koa_hf.network import model_folder
+from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
+from koa_hf.report.document import Report
 
 UPLOADS = Path(os.environ["GRADIO_TEMP_DIR"])
 MAX_EXAMPLES = 10

@@ -1,7 +1,5 @@
 """The demo's page is there before the model is."""
 
-import gc
-import inspect
 import shutil
 import socket
 import subprocess
@@ -11,7 +9,6 @@ import threading
 import pytest
 
 from koa_hf import Grader
-from koa_hf.demo.quick_imports import quick_imports
 from koa_hf.demo.starting import StartingGrader
 from koa_hf.errors import KoaError
 from koa_hf.imaging.radiograph import read
@@ -75,12 +72,3 @@ def test_a_model_that_can_not_be_loaded_ends_the_demo_with_one_sentence(model_fo
     assert ended.stderr.startswith("error: ")
     assert "damaged" in ended.stderr
     assert ended.stderr.count("\n") == 1
-
-
-def test_quick_imports_leave_the_interpreter_as_it_was():
-    file_of = inspect.getfile
-    with quick_imports():
-        assert not gc.isenabled()
-        assert inspect.getfile(Grader).endswith("grader.py")
-    assert gc.isenabled()
-    assert inspect.getfile is file_of

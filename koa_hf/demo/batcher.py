@@ -1,7 +1,8 @@
-"""What several threads ask for at the same time is graded in one forward pass, by one thread.
+"""Dynamic batching: concurrent requests share one forward pass.
 
-A batch takes less time an image than single X-rays do, whoever has waited longest comes first, and the memory that
-numerical libraries keep for every thread which they compute in is kept once.
+A batch costs less per image than single X-rays, requests are served in the order they came, and a single thread
+computes, so the numerical libraries keep their per-thread memory only once. Gradio's own batching (`batch=True`) is
+weaker: it joins calls of one event only, and one unreadable X-ray fails everybody in the batch.
 """
 
 import queue
@@ -13,72 +14,72 @@ from dataclasses import dataclass, field
 from koa_hf.grading.grader import Grader, Grading
 from koa_hf.imaging.radiograph import ImageSource
 
-MOST = 16
-"""Images in one forward pass, unless somebody asks for more at once; a knee on a film is graded in three cuts."""
+MAX_BATCH = 16
+"""Images in one forward pass, unless one request has more. A knee on a film counts as three (extra crops)."""
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     sources: list[ImageSource]
-    again: list[list[ImageSource]]  # as many
+    extra_crops: list[list[ImageSource]]  # one list per source
     answer: Future = field(default_factory=Future)
 
     @property
     def images(self) -> int:
-        return len(self.sources) + sum(map(len, self.again))
+        return len(self.sources) + sum(map(len, self.extra_crops))
 
 
-class Together:
-    """Grades for many threads with one grader. It lives as long as the process does."""
+class DynamicBatcher:
+    """Grades for many threads with one grader, in a daemon thread of its own."""
 
-    def __init__(self, grader: Grader, most: int = MOST):
+    def __init__(self, grader: Grader, max_batch: int = MAX_BATCH):
         self._grader = grader
-        self._most = most
-        self._waiting: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
+        self._max_batch = max_batch
+        self._waiting: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="grader", daemon=True).start()
 
     def grade_batch(
-        self, sources: Iterable[ImageSource], again: Sequence[Sequence[ImageSource]] | None = None
+        self, sources: Iterable[ImageSource], extra_crops: Sequence[Sequence[ImageSource]] | None = None
     ) -> list[Grading]:
-        """As `Grader.grade_batch`."""
+        """As `Grader.grade_batch`; blocks until the request is graded."""
         sources = list(sources)
-        others = [list(cuts) for cuts in again or ()]
-        others += [[] for _ in sources[len(others) :]]
-        asked = _Asked(sources, others[: len(sources)])
-        self._waiting.put(asked)
-        return asked.answer.result()
+        crops = [list(one) for one in extra_crops or ()]
+        crops += [[] for _ in sources[len(crops) :]]
+        request = _Request(sources, crops[: len(sources)])
+        self._waiting.put(request)
+        return request.answer.result()
 
     def _work(self) -> None:
         first = self._waiting.get()
         while True:
-            first = self._answer_with_others(first)
-            # What was graded is let go of before anybody else is waited for.
+            first = self._serve_with_others(first)
+            # `first` no longer refers to the graded request here, so its X-rays are freed while this thread waits.
             first = first or self._waiting.get()
 
-    def _answer_with_others(self, first: _Asked) -> _Asked | None:
-        """Answer what waits, and return what no longer fitted."""
-        together, images, left = [first], first.images, None
+    def _serve_with_others(self, first: _Request) -> _Request | None:
+        """Serve the waiting requests as one batch; returns the first that no longer fitted."""
+        batch, images, left = [first], first.images, None
         while left is None and not self._waiting.empty():
-            following = self._waiting.get()  # nobody else takes from it
+            following = self._waiting.get()  # never blocks: this thread is the only consumer
             images += following.images
-            if images > self._most:
+            if images > self._max_batch:
                 left = following
             else:
-                together.append(following)
-        self._answer(together)
+                batch.append(following)
+        self._serve(batch)
         return left
 
-    def _answer(self, together: list[_Asked]) -> None:
-        sources = [source for asked in together for source in asked.sources]
-        again = [cuts for asked in together for cuts in asked.again]
+    def _serve(self, batch: list[_Request]) -> None:
+        sources = [source for request in batch for source in request.sources]
+        extra_crops = [crops for request in batch for crops in request.extra_crops]
         try:
-            gradings = iter(self._grader.grade_batch(sources, again))
+            gradings = iter(self._grader.grade_batch(sources, extra_crops))
         except Exception as error:
-            if len(together) == 1:
-                together[0].answer.set_exception(error)
-            else:  # an X-ray that can't be read is the fault of one of them
-                for asked in together:
-                    self._answer([asked])
+            if len(batch) == 1:
+                batch[0].answer.set_exception(error)
+            else:  # one unreadable X-ray must not fail the others
+                for request in batch:
+                    self._serve([request])
             return
-        for asked in together:
-            asked.answer.set_result([next(gradings) for _ in asked.sources])
+        for request in batch:
+            request.answer.set_result([next(gradings) for _ in request.sources])

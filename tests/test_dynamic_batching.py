@@ -1,4 +1,4 @@
-"""Gradings that several threads ask for at the same time."""
+"""Dynamic batching: concurrent requests share one forward pass."""
 
 import gc
 import threading
@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from koa_hf import Grader
-from koa_hf.demo.batcher import Together
+from koa_hf.demo.batcher import DynamicBatcher
 from koa_hf.errors import KoaError
 from koa_hf.imaging import phantom, radiograph
 
@@ -32,9 +32,9 @@ def grader(model_folder) -> Grader:
     return Grader.from_pretrained(model_folder, engine="torch")
 
 
-def until_waiting(together: Together, count: int) -> None:
+def until_waiting(batcher: DynamicBatcher, count: int) -> None:
     end = time.monotonic() + 60
-    while together._waiting.qsize() < count:
+    while batcher._waiting.qsize() < count:
         assert time.monotonic() < end
         time.sleep(0.01)
 
@@ -44,18 +44,18 @@ def test_what_waits_is_graded_in_one_pass_and_everybody_gets_their_own(grader, t
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     watched = Watched(grader)
-    together = Together(watched, most=5)
+    batcher = DynamicBatcher(watched, max_batch=5)
     with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(together.grade_batch, knees[:1])
+        first = pool.submit(batcher.grade_batch, knees[:1])
         assert watched.begun.wait(60)
-        twice = pool.submit(together.grade_batch, knees[1:3])
-        until_waiting(together, 1)
-        single = pool.submit(together.grade_batch, knees[3:4])
-        until_waiting(together, 2)
-        unread = pool.submit(together.grade_batch, [broken])
-        until_waiting(together, 3)
-        many = pool.submit(together.grade_batch, knees)
-        until_waiting(together, 4)
+        twice = pool.submit(batcher.grade_batch, knees[1:3])
+        until_waiting(batcher, 1)
+        single = pool.submit(batcher.grade_batch, knees[3:4])
+        until_waiting(batcher, 2)
+        unread = pool.submit(batcher.grade_batch, [broken])
+        until_waiting(batcher, 3)
+        many = pool.submit(batcher.grade_batch, knees)
+        until_waiting(batcher, 4)
         watched.go_on.set()
         found = [first.result(), twice.result(), single.result(), many.result()]
         with pytest.raises(KoaError, match=r"broken\.png"):
@@ -72,14 +72,14 @@ def test_what_waits_is_graded_in_one_pass_and_everybody_gets_their_own(grader, t
 def test_cuts_stay_with_their_knee_also_where_only_some_have_any(grader):
     knees = [phantom.draw(grade, seed=grade) for grade in range(4)]
     watched = Watched(grader)
-    together = Together(watched)
+    batcher = DynamicBatcher(watched)
     with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(together.grade_batch, knees[:1])
+        first = pool.submit(batcher.grade_batch, knees[:1])
         assert watched.begun.wait(60)
-        some = pool.submit(together.grade_batch, knees[1:3], [[knees[0], knees[3]]])
-        until_waiting(together, 1)
-        other = pool.submit(together.grade_batch, knees[3:], [[knees[2]]])
-        until_waiting(together, 2)
+        some = pool.submit(batcher.grade_batch, knees[1:3], [[knees[0], knees[3]]])
+        until_waiting(batcher, 1)
+        other = pool.submit(batcher.grade_batch, knees[3:], [[knees[2]]])
+        until_waiting(batcher, 2)
         watched.go_on.set()
         first.result()
         found = [*some.result(), *other.result()]
@@ -90,10 +90,10 @@ def test_cuts_stay_with_their_knee_also_where_only_some_have_any(grader):
 
 
 def test_an_x_ray_is_let_go_of_once_it_is_graded(grader):
-    together = Together(grader)
+    batcher = DynamicBatcher(grader)
     knee = radiograph.Radiograph(phantom.draw(2, seed=2), "knee")
     there = weakref.ref(knee)
-    together.grade_batch([knee])
+    batcher.grade_batch([knee])
     del knee
     end = time.monotonic() + 10
     while there() is not None and time.monotonic() < end:
