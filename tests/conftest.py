@@ -30,7 +30,7 @@ from koa_hf.network.preprocess import Preprocessing
 from tests.demo import running_demo
 from train.pictures.composites import Crop, compose
 
-pytest_plugins = ["tests.hub.fixtures"]
+pytest_plugins = ["tests.fake_hub.fixtures"]
 
 PATIENTS = {"train": 20, "val": 8, "test": 8}
 """Patients of the phantom release; two knees each."""

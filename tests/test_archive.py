@@ -6,14 +6,7 @@ import pytest
 
 from koa_hf.errors import KoaError
 from koa_hf.imaging import archive
-
-
-def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as opened:
-        for name, content in files.items():
-            opened.writestr(name, content)
-    return buffer.getvalue()
+from tests.helpers import zipped
 
 
 def unpacked(data: bytes) -> dict[str, bytes | str]:

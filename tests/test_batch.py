@@ -14,7 +14,7 @@ from koa_hf.grading.examination import examine
 from koa_hf.imaging import localiser, phantom
 from koa_hf.imaging.localiser import KneeBox
 from koa_hf.imaging.radiograph import read
-from tests.test_archive import zipped
+from tests.helpers import zipped
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def zipped(folder: Path, target: Path, prefix: str, litter: bool = False) -> Path:
+def zipped_release(folder: Path, target: Path, prefix: str, litter: bool = False) -> Path:
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(folder.rglob("*.png")):
             archive.write(path, prefix + path.relative_to(folder).as_posix())
@@ -119,12 +119,12 @@ def test_building_where_files_of_the_same_names_lie_keeps_the_image_bytes(
 
 @pytest.mark.parametrize("prefix", ["", "kneeKL224/", "KneeXrayData/ClsKLData/kneeKL224/"])
 def test_a_zip_gives_the_same_as_its_folder(release_folder, dataset_folder, tmp_path, prefix):
-    archive = zipped(release_folder, tmp_path / "release.zip", prefix, litter=True)
+    archive = zipped_release(release_folder, tmp_path / "release.zip", prefix, litter=True)
     assert contents(build(archive, tmp_path / "out")) == contents(dataset_folder)
 
 
 def test_of_a_zip_with_both_editions_the_224_pixel_one_is_taken(release_folder, dataset_folder, tmp_path):
-    archive = zipped(release_folder, tmp_path / "release.zip", "kneeKL224/")
+    archive = zipped_release(release_folder, tmp_path / "release.zip", "kneeKL224/")
     with zipfile.ZipFile(archive, "a") as both:
         both.write(first(release_folder), "kneeKL299/train/0/9000001R.png")
     assert contents(build(archive, tmp_path / "out")) == contents(dataset_folder)
@@ -267,7 +267,7 @@ def test_a_source_that_is_not_the_release_is_refused(release_folder, tmp_path):
 
 
 def test_a_zip_cut_short_and_a_damaged_member_are_refused(release_folder, tmp_path):
-    archive = zipped(release_folder, tmp_path / "release.zip", "kneeKL224/")
+    archive = zipped_release(release_folder, tmp_path / "release.zip", "kneeKL224/")
     data = bytearray(archive.read_bytes())
     (tmp_path / "short.zip").write_bytes(data[: len(data) // 2])
     with pytest.raises(KoaError, match="neither a folder nor a zip"):
@@ -355,7 +355,7 @@ def test_verify_knows_the_released_counts(real_data):
 
 
 def test_loading_the_release_itself_says_to_build_first(release_folder, tmp_path):
-    archive = zipped(release_folder, tmp_path / "release.zip", "")
+    archive = zipped_release(release_folder, tmp_path / "release.zip", "")
     for source in (release_folder, archive):
         with pytest.raises(KoaError, match=r"run `python -m koa_hf\.dataset build"):
             load_dataset(source)

@@ -21,7 +21,7 @@ from koa_hf import Grader
 from koa_hf.grades import RESEARCH_USE_NOTICE
 from koa_hf.imaging import phantom
 from tests.demo import running_demo
-from tests.test_report import dicom_of
+from tests.helpers import dicom_of
 
 pytestmark = pytest.mark.browser
 

@@ -7,8 +7,7 @@ from koa_hf.errors import KoaError
 from koa_hf.imaging import phantom
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.report.document import Report
-from tests.demo import REPOSITORY
-from tests.test_page import grading
+from tests.helpers import grading
 
 KNEE = Radiograph(phantom.draw(3, seed=1), "Doe, Jane 1950.png", "left")
 
@@ -44,14 +43,12 @@ def test_what_can_not_be_kept_is_refused_in_a_sentence(tmp_path):
 
 
 def test_remarks_are_pushed_to_a_private_data_set_when_the_demo_ends(hub, tmp_path):
-    client = f"""
-import sys
-sys.path.insert(0, {str(REPOSITORY)!r})
+    client = """
 from pathlib import Path
 from koa_hf.demo.disagreements import Disagreements
 from koa_hf.report.document import Report
 from tests.test_disagreements import KNEE
-from tests.test_page import grading
+from tests.helpers import grading
 remarks = Disagreements(Path("remarks"), "user/remarks")
 remarks.add(Report(grading(), KNEE, "ab" * 32), 1)
 remarks.close()

@@ -16,8 +16,7 @@ from PIL import Image
 
 from koa_hf.imaging import phantom
 from tests.demo import running_demo
-from tests.test_archive import zipped
-from tests.test_report import dicom_of
+from tests.helpers import dicom_of, zipped
 
 KNEE = Image.fromarray(phantom.draw(2, seed=1))
 

@@ -20,7 +20,7 @@ from playwright.sync_api import Page, expect
 from koa_hf import Grader, checksums
 from koa_hf.grades import GRADE_NAMES
 from tests.demo import REPOSITORY, running_demo
-from tests.hub.server import Hub
+from tests.fake_hub.server import Hub
 from tests.test_training import SMALL
 
 DATASET, MODEL = "user/knee-kl", "user/koa-xception"
@@ -284,9 +284,7 @@ snapshot_download("{MODEL}", allow_patterns="*.safetensors")
 
 
 def graded(circle: Circle, home: Path, knee_png: Path, code: str, **variables: str) -> dict:
-    code = f"import sys\nsys.path.insert(0, {str(REPOSITORY)!r})\nfound = {{}}\n" + GRADE.replace(
-        "{knee}", str(knee_png)
-    ) + code  # fmt: skip
+    code = "found = {}\n" + GRADE.replace("{knee}", str(knee_png)) + code
     done = circle.hub.run(code + "\nprint('FOUND', json.dumps(found))", home, timeout=300, **variables)
     return json.loads(done.stdout.rpartition("FOUND ")[2])
 
@@ -364,8 +362,7 @@ def test_a_space_runs_as_it_stands(circle, tmp_path):
 # --- versions, and what is refused
 
 CLIENT = """
-import contextlib, io, json, os, sys
-sys.path.insert(0, {repository!r})
+import contextlib, io, json, os
 from koa_hf.hub import publish
 for name, (token, *arguments) in json.loads({cases!r}).items():
     os.environ.pop("HF_TOKEN", None)
@@ -379,9 +376,9 @@ for name, (token, *arguments) in json.loads({cases!r}).items():
 
 
 def commands(hub: Hub, home: Path, cases: dict[str, tuple], **variables: str) -> dict[str, tuple[int, str, str]]:
-    """Run many `koa_hf.hub.publish` commands in one process (its imports take seconds): exit code, stdout, last of stderr."""
+    """Run many publishing commands in one process: exit code, stdout and the last line of stderr of each."""
     cases = {name: (hub.token(token) if token else None, *map(str, rest)) for name, (token, *rest) in cases.items()}
-    code = "found = {}\n" + CLIENT.format(repository=str(REPOSITORY), cases=json.dumps(cases))
+    code = "found = {}\n" + CLIENT.format(cases=json.dumps(cases))
     done = hub.run(code + "\nprint('FOUND', json.dumps(found))", home, **variables)
     return json.loads(done.stdout.rpartition("FOUND ")[2])
 

@@ -7,36 +7,14 @@ from PIL import Image
 
 from koa_hf.demo import page
 from koa_hf.demo.batch import Row
-from koa_hf.grading.grader import Grading
 from koa_hf.imaging.localiser import KneeBox
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.report.document import Report
+from tests.helpers import grading
 
 
 def test_words_from_outside_are_text_in_the_page():
     assert page.text("<b>${x}{{y}}") == "&lt;b&gt;&#36;&#123;x&#125;&#123;&#123;y&#125;&#125;"
-
-
-def grading(**said) -> Grading:
-    values = {
-        "source": "knee.png",
-        "grade": 2,
-        "name": "minimal",
-        "probabilities": (0.1, 0.3, 0.5, 0.1, 0.0),
-        "calibrated": True,
-        "expected_grade": 1.6,
-        "grade_set": (1, 2),
-        "coverage": 0.9,
-        "familiar": True,
-        "unfamiliarity": 0.4,
-        "inverted": False,
-        "turned": False,
-        "model": "m",
-        "revision": "r",
-        "seconds": 0.1,
-        "heatmap": np.zeros((5, 4, 4), np.float32),
-    }
-    return Grading(**{**values, **said})
 
 
 KNEE = Radiograph(np.tile(np.arange(60, dtype=np.uint8), (40, 1)), "knee.dcm", "left", "AP", ("Frame 1 was read.",))

@@ -14,8 +14,6 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 from pypdf import PdfReader
 
 from koa_hf.errors import KoaError
@@ -25,6 +23,7 @@ from koa_hf.imaging import phantom
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.report.document import COLUMNS, JSON_KEYS, SCHEMA, Report, as_row, csv_writer, main, range_sentence
 from koa_hf.report.secondary_capture import secondary_capture
+from tests.helpers import dicom_of
 
 SHA256 = hashlib.sha256(b"the X-ray").hexdigest()
 TIME = datetime(2026, 11, 23, 2, 16, 29, tzinfo=UTC)
@@ -253,29 +252,6 @@ def test_the_page_has_no_colour_but_the_heat_map():
     unseen = np.asarray(report_of(graded(heatmap=np.zeros((5, 7, 7), np.float32))).picture(60), int)
     assert np.ptp(unseen, axis=2).max() == 0
     assert np.ptp(seen, axis=2).max() > 50
-
-
-def dicom_of(pixels: np.ndarray, **attributes) -> bytes:
-    """A drawn knee as a radiography machine would write it, with a patient in Cyrillic letters."""
-    xray = Dataset()
-    xray.file_meta = FileMetaDataset()
-    xray.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    xray.SpecificCharacterSet = "ISO_IR 144"
-    xray.SOPClassUID = DigitalXRayImageStorageForPresentation
-    xray.SOPInstanceUID, xray.StudyInstanceUID, xray.SeriesInstanceUID = (generate_uid() for _ in range(3))
-    xray.PatientName, xray.PatientID, xray.PatientBirthDate, xray.PatientSex = "Коленкин^Олег", "Ж-7", "19500102", "M"
-    xray.StudyDate, xray.StudyTime, xray.StudyID, xray.AccessionNumber = "20200304", "050607", "S1", "A1"
-    xray.Modality, xray.ImageLaterality = "DX", "R"
-    xray.Rows, xray.Columns = pixels.shape
-    xray.BitsAllocated, xray.BitsStored, xray.HighBit, xray.PixelRepresentation = 8, 8, 7, 0
-    xray.SamplesPerPixel, xray.PhotometricInterpretation = 1, "MONOCHROME2"
-    xray.PixelData = pixels.tobytes()
-    xray["PixelData"].VR = "OB"
-    for keyword, value in attributes.items():
-        setattr(xray, keyword, value)
-    file = io.BytesIO()
-    xray.save_as(file, enforce_file_format=True)
-    return file.getvalue()
 
 
 @pytest.fixture(scope="module")

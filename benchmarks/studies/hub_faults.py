@@ -2,7 +2,7 @@
 
     python benchmarks/studies/hub_faults.py
 
-Runs against the small Hub of tests/hub/, on this machine. Every row is one command with one fault: it either succeeds
+Runs against the small Hub of tests/fake_hub/, on this machine. Every row is one command with one fault: it either succeeds
 after a retry, or ends in one sentence; and afterwards the repository holds a whole commit, or none of it.
 """
 
@@ -27,7 +27,7 @@ ALWAYS = -1
 
 @dataclass(frozen=True)
 class Case:
-    """One command with one fault. `fault` has the fields of `tests.hub.faults.Fault`."""
+    """One command with one fault. `fault` has the fields of `tests.fake_hub.faults.Fault`."""
 
     doing: str  # push, load data set or load model
     name: str
@@ -100,8 +100,8 @@ def run(cases: list[Case], work: Path) -> list[dict]:
     """Run the cases, one client process for all of them; a row each, in order."""
     from koa_hf.data.build import build
     from koa_hf.imaging import phantom
-    from tests.hub.faults import Fault
-    from tests.hub.server import Hub
+    from tests.fake_hub.faults import Fault
+    from tests.fake_hub.server import Hub
 
     releases = {name: phantom.write_release(work / name, {"train": 6, "val": 3, "test": 3}, seed) for seed, name in
                 enumerate(("earlier", "later"))}  # fmt: skip

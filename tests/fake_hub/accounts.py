@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.hub.store import Repository
+from tests.fake_hub.store import Repository
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
-from tests.hub import cards, errors, views
-from tests.hub.accounts import may_read
-from tests.hub.errors import HubError
-from tests.hub.routing import PAGE, Call, route
-from tests.hub.store import Commit, Repository
+from tests.fake_hub import cards, errors, views
+from tests.fake_hub.accounts import may_read
+from tests.fake_hub.errors import HubError
+from tests.fake_hub.routing import PAGE, Call, route
+from tests.fake_hub.store import Commit, Repository
 
 if TYPE_CHECKING:
-    from tests.hub.app import HubApp
+    from tests.fake_hub.app import HubApp
 
 
 @route("GET", "/api/whoami-v2", "whoami")

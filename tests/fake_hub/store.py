@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.hub.errors import HubError, entry_not_found, revision_not_found
+from tests.fake_hub.errors import HubError, entry_not_found, revision_not_found
 
 KINDS = ("model", "dataset", "space")
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
-from tests.hub.errors import HubError
-from tests.hub.faults import Fault
-from tests.hub.routing import Call, route
+from tests.fake_hub.errors import HubError
+from tests.fake_hub.faults import Fault
+from tests.fake_hub.routing import Call, route
 
 if TYPE_CHECKING:
-    from tests.hub.app import HubApp
+    from tests.fake_hub.app import HubApp
 
 
 @route("POST DELETE", "/_control/faults", "control")

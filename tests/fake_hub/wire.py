@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable
 
-from tests.hub.faults import Fault
+from tests.fake_hub.faults import Fault
 
 
 class ConnectionCutError(Exception):

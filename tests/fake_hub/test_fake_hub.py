@@ -1,4 +1,4 @@
-"""The Hub of the tests (tests/hub/), asked by the libraries that it is there for.
+"""The fake Hub, asked by the libraries that it stands in for.
 
 Each client is a function whose source runs in a process of its own, away from this project.
 """
@@ -10,8 +10,10 @@ import urllib.request
 
 import pytest
 
-from tests.hub.server import Hub
-from tests.hub.store import Store
+from tests.fake_hub.server import Hub
+from tests.fake_hub.store import Store
+
+pytestmark = pytest.mark.slow
 
 
 def _publish_and_read():

@@ -16,10 +16,10 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tests.hub.accounts import ACCOUNT, STRANGER, TOKENS
-from tests.hub.app import HubApp
-from tests.hub.faults import Faults
-from tests.hub.store import Store
+from tests.fake_hub.accounts import ACCOUNT, STRANGER, TOKENS
+from tests.fake_hub.app import HubApp
+from tests.fake_hub.faults import Faults
+from tests.fake_hub.store import Store
 
 REMOVED = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_", "TRANSFORMERS_OFFLINE", "TRANSFORMERS_CACHE")
 """Variables of the test process that clients don't inherit, by their beginnings."""

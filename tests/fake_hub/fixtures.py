@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hub.server import Hub
+from tests.fake_hub.server import Hub
 
 
 @pytest.fixture

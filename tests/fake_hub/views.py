@@ -4,7 +4,7 @@ import fnmatch
 import hashlib
 import json
 
-from tests.hub.store import Commit, File, Repository
+from tests.fake_hub.store import Commit, File, Repository
 
 
 def prefix(kind: str) -> str:

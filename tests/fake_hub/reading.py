@@ -9,13 +9,13 @@ from urllib.parse import parse_qs, quote
 
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
-from tests.hub import errors, views
-from tests.hub.errors import HubError
-from tests.hub.routing import PAGE, Call, route
-from tests.hub.store import File
+from tests.fake_hub import errors, views
+from tests.fake_hub.errors import HubError
+from tests.fake_hub.routing import PAGE, Call, route
+from tests.fake_hub.store import File
 
 if TYPE_CHECKING:
-    from tests.hub.app import HubApp
+    from tests.fake_hub.app import HubApp
 
 CHUNK = 64 * 1024
 """Bytes that are read and sent at a time."""

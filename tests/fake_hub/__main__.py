@@ -1,6 +1,6 @@
 """Run a Hub by hand.
 
-python -m tests.hub --port 8100 --folder my-hub
+python -m tests.fake_hub --port 8100 --folder my-hub
 """
 
 import argparse
@@ -11,8 +11,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from tests.hub.accounts import TOKENS
-from tests.hub.server import Hub
+from tests.fake_hub.accounts import TOKENS
+from tests.fake_hub.server import Hub
 
 
 def main() -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse, Response
 
-from tests.hub import cards, errors, views
-from tests.hub.errors import HubError
-from tests.hub.routing import Call, route
-from tests.hub.store import Commit, File
+from tests.fake_hub import cards, errors, views
+from tests.fake_hub.errors import HubError
+from tests.fake_hub.routing import Call, route
+from tests.fake_hub.store import Commit, File
 
 if TYPE_CHECKING:
-    from tests.hub.app import HubApp
+    from tests.fake_hub.app import HubApp
 
 REGULAR_LIMIT = 5 * 1024 * 1024
 """Bytes over which a file goes to LFS whatever its name."""

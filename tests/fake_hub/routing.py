@@ -16,11 +16,11 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tests.hub.accounts import Caller
-from tests.hub.errors import HubError
+from tests.fake_hub.accounts import Caller
+from tests.fake_hub.errors import HubError
 
 if TYPE_CHECKING:
-    from tests.hub.app import HubApp
+    from tests.fake_hub.app import HubApp
 
 PAGE = 1000
 """Entries of a listing on one page; 50 with `expand`."""

@@ -14,13 +14,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from tests.hub import control, errors, publishing, reading, repositories  # noqa: F401 (they register their routes)
-from tests.hub.accounts import CALLERS, Caller, may_read
-from tests.hub.errors import HubError
-from tests.hub.faults import Fault, Faults
-from tests.hub.routing import Call, match
-from tests.hub.store import Repository, Store
-from tests.hub.wire import ConnectionCutError, Wire
+from tests.fake_hub import control, errors, publishing, reading, repositories  # noqa: F401 (they register their routes)
+from tests.fake_hub.accounts import CALLERS, Caller, may_read
+from tests.fake_hub.errors import HubError
+from tests.fake_hub.faults import Fault, Faults
+from tests.fake_hub.routing import Call, match
+from tests.fake_hub.store import Repository, Store
+from tests.fake_hub.wire import ConnectionCutError, Wire
 
 
 class HubApp:

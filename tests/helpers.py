@@ -1,0 +1,65 @@
+"""Files and gradings that several test modules make."""
+
+import io
+import zipfile
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+
+from koa_hf.grading.grader import Grading
+
+
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip of these contents, by name."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as opened:
+        for name, content in files.items():
+            opened.writestr(name, content)
+    return buffer.getvalue()
+
+
+def dicom_of(pixels: np.ndarray, **attributes) -> bytes:
+    """A drawn knee as a radiography machine would write it, with a patient in Cyrillic letters."""
+    xray = Dataset()
+    xray.file_meta = FileMetaDataset()
+    xray.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    xray.SpecificCharacterSet = "ISO_IR 144"
+    xray.SOPClassUID = DigitalXRayImageStorageForPresentation
+    xray.SOPInstanceUID, xray.StudyInstanceUID, xray.SeriesInstanceUID = (generate_uid() for _ in range(3))
+    xray.PatientName, xray.PatientID, xray.PatientBirthDate, xray.PatientSex = "Коленкин^Олег", "Ж-7", "19500102", "M"
+    xray.StudyDate, xray.StudyTime, xray.StudyID, xray.AccessionNumber = "20200304", "050607", "S1", "A1"
+    xray.Modality, xray.ImageLaterality = "DX", "R"
+    xray.Rows, xray.Columns = pixels.shape
+    xray.BitsAllocated, xray.BitsStored, xray.HighBit, xray.PixelRepresentation = 8, 8, 7, 0
+    xray.SamplesPerPixel, xray.PhotometricInterpretation = 1, "MONOCHROME2"
+    xray.PixelData = pixels.tobytes()
+    xray["PixelData"].VR = "OB"
+    for keyword, value in attributes.items():
+        setattr(xray, keyword, value)
+    file = io.BytesIO()
+    xray.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def grading(**said) -> Grading:
+    """A grading as a model with every rule makes it, KL 2, with what `said` changes."""
+    values = {
+        "source": "knee.png",
+        "grade": 2,
+        "name": "minimal",
+        "probabilities": (0.1, 0.3, 0.5, 0.1, 0.0),
+        "calibrated": True,
+        "expected_grade": 1.6,
+        "grade_set": (1, 2),
+        "coverage": 0.9,
+        "familiar": True,
+        "unfamiliarity": 0.4,
+        "inverted": False,
+        "turned": False,
+        "model": "m",
+        "revision": "r",
+        "seconds": 0.1,
+        "heatmap": np.zeros((5, 4, 4), np.float32),
+    }
+    return Grading(**{**values, **said})
