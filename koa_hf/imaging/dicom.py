@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
-from pydicom.pixels import get_decoder
+from pydicom.pixels import apply_windowing, get_decoder
 from pydicom.tag import Tag
 from pydicom.uid import (
     HTJ2K,
@@ -415,14 +415,15 @@ def _window(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
         # The bits that a table claims are often more than it uses, so its own largest entry is white.
         return _lookup(first, entries / (entries.max() or 1))
     centre, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
-    if centre is None or width is None or width <= 0:
-        return None
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
-    if function == "SIGMOID":  # C.11.2.1.3.1
-        return lambda values: 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
-    if function == "LINEAR_EXACT":  # C.11.2.1.3.2
-        return _ramp(centre - width / 2, centre + width / 2)
-    return _ramp(centre - width / 2, centre + width / 2 - 1)  # C.11.2.1.2.1
+    if centre is None or width is None or width <= 0 or (width < 1 and function == "LINEAR"):
+        return None
+    window = Dataset()
+    # Of one unsigned bit, so that pydicom scales its output to 0 to 1.
+    window.PhotometricInterpretation, window.PixelRepresentation, window.BitsStored = "MONOCHROME2", 0, 1
+    window["WindowCenter"], window["WindowWidth"] = dataset["WindowCenter"], dataset["WindowWidth"]
+    window.VOILUTFunction = function
+    return lambda values: apply_windowing(values, window)
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:
