@@ -437,7 +437,7 @@ def drawn_examples() -> list[tuple[str, Radiograph]]:
     examples = []
     for grade in GRADES:
         png = io.BytesIO()
-        Image.fromarray(phantom.draw(grade.value, seed=grade.value)).save(png, "PNG")
+        Image.fromarray(phantom.draw_knee(grade.value, seed=grade.value)).save(png, "PNG")
         examples.append((f"KL {grade.value}", read(png.getvalue(), f"drawn knee, KL {grade.value}")))
     return examples
 
@@ -499,7 +499,7 @@ def positive(text: str) -> float:
 @exit_2_on_bad_input
 def main(arguments: list[str] | None = None) -> None:
     given = options(arguments)
-    grader = StartingGrader(model_folder.find(given.model, given.revision))
+    grader = StartingGrader(model_folder.find_model(given.model, given.revision))
     examples = examples_in(given.examples) if given.examples else drawn_examples()
     disagreements = Disagreements(given.disagreements, given.disagreements_repo) if given.disagreements else None
     limits = Limits(given.max_megabytes, given.max_megapixels, given.timeout)

@@ -24,7 +24,7 @@ SECONDS = 1000  # in milliseconds, as Playwright counts
 
 def drawn_film(path: Path) -> Path:
     """A film with both knees."""
-    crops = [Crop(phantom.draw(3, seed=1), "right"), Crop(phantom.draw(1, seed=2, side="left"), "left")]
+    crops = [Crop(phantom.draw_knee(3, seed=1), "right"), Crop(phantom.draw_knee(1, seed=2, side="left"), "left")]
     Image.fromarray(compose("bilateral", crops, np.random.default_rng(4), 420, varied=False).pixels).save(path)
     return path
 
@@ -46,7 +46,7 @@ def batch(page: Page, folder: Path) -> None:
     knees = []
     for grade in range(5):
         knees.append(folder / f"visit-{grade}.png")
-        Image.fromarray(phantom.draw(grade, seed=20 + grade)).save(knees[-1])
+        Image.fromarray(phantom.draw_knee(grade, seed=20 + grade)).save(knees[-1])
     upload(page, *knees[:2], letter, *knees[2:], drawn_film(folder / "both-knees.png"))
     page.get_by_role("heading", name="Results").wait_for()
 

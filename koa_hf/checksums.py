@@ -24,7 +24,7 @@ REQUIRED = ("config.json", "model.safetensors")
 OPTIONAL = ("grading.json", "int8.safetensors")  # decide the probabilities that people see, where they are there
 
 
-def record(folder: str | os.PathLike) -> None:
+def write_checksums(folder: str | os.PathLike) -> None:
     """Write checksums.json of a model folder as it is now.
 
     Raises:
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--record", action="store_true", help="write checksums.json instead of checking by it")
     args = parser.parse_args(argv)
     if args.record:
-        record(args.folder)
+        write_checksums(args.folder)
     check(args.folder)
     print(f"{args.folder}: as {CHECKSUMS_FILE} says")
 

@@ -61,14 +61,14 @@ def real_data() -> Path:
 def knee_png(tmp_path_factory) -> Path:
     """A drawn knee as a file."""
     path = tmp_path_factory.mktemp("knee") / "knee.png"
-    Image.fromarray(phantom.draw(3, seed=1)).save(path)
+    Image.fromarray(phantom.draw_knee(3, seed=1)).save(path)
     return path
 
 
 @pytest.fixture(scope="session")
 def film_png(tmp_path_factory) -> Path:
     """A film with both drawn knees, the patient's right one (KL 3) on its left."""
-    crops = [Crop(phantom.draw(3, seed=1), "right"), Crop(phantom.draw(1, seed=2, side="left"), "left")]
+    crops = [Crop(phantom.draw_knee(3, seed=1), "right"), Crop(phantom.draw_knee(1, seed=2, side="left"), "left")]
     film = compose("bilateral", crops, np.random.default_rng(4), size=420, varied=False)
     path = tmp_path_factory.mktemp("film") / "film.png"
     Image.fromarray(film.pixels).save(path)
@@ -81,11 +81,11 @@ def model_folder(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     model = xception.build(pretrained=False)
     preprocess = Preprocessing(image_size=128)
-    knees = [preprocess(Radiograph(phantom.draw(grade, seed=1), "drawn knee")) for grade in range(5)]
+    knees = [preprocess(Radiograph(phantom.draw_knee(grade, seed=1), "drawn knee")) for grade in range(5)]
     xception.estimate_batch_norm_statistics(model, torch.stack(knees))
     torch.nn.init.normal_(model.fc.weight, std=0.1)
     folder = tmp_path_factory.mktemp("model") / "koa-random"
-    xception.save(model, folder, image_size=128)
+    xception.save_model(model, folder, image_size=128)
     return folder
 
 

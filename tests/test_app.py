@@ -38,7 +38,7 @@ def test_the_api_answers_what_the_grader_says(client, model_folder, knee_png):
 
 def test_a_16_bit_upload_reaches_the_grader_as_it_was(client, model_folder, tmp_path):
     deep = tmp_path / "deep.png"
-    Image.fromarray(phantom.draw(4, seed=2).astype(np.uint16) * 13).save(deep)
+    Image.fromarray(phantom.draw_knee(4, seed=2).astype(np.uint16) * 13).save(deep)
     answer = client.predict(handle_file(deep), api_name="/grade")
     expected = Grader.from_pretrained(model_folder).grade(deep)
     assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)

@@ -80,7 +80,7 @@ def test_a_knee_of_a_film_is_graded_as_its_crops_would_be_in_three_sizes_togethe
     examination = examine(grader, [film], boxes)[0]
     assert [report.box for report in examination.reports] == [boxes[1].box, boxes[0].box]
     for report in examination.reports:
-        alone = grader.grade_batch(localiser.cuts(film, report.box))
+        alone = grader.grade_batch(localiser.multi_scale_crops(film, report.box))
         together = np.exp(np.mean(np.log([one.probabilities for one in alone]), axis=0))  # the mean of the logits
         assert report.grading.probabilities == pytest.approx(together / together.sum(), abs=1e-5)
         assert report.grading.heatmap == pytest.approx(alone[0].heatmap, abs=1e-4)
@@ -91,7 +91,7 @@ def test_a_knee_of_a_film_is_graded_as_its_crops_would_be_in_three_sizes_togethe
 
 def test_a_crop_is_graded_as_it_is(grader, tmp_path):
     path = tmp_path / "crop.png"
-    Image.fromarray(phantom.draw(2, seed=4)).save(path)
+    Image.fromarray(phantom.draw_knee(2, seed=4)).save(path)
     examination = examine(grader, [read(path)])[0]
     assert examination.whole
     assert examination.reports[0].film is None

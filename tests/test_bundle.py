@@ -45,7 +45,7 @@ def test_pushed_it_says_nothing_of_the_folders_around_the_one_it_was_trained_in(
 def test_what_is_no_knee_x_ray_is_unfamiliar_to_it(grader):
     noise = np.random.default_rng(0).integers(0, 256, (224, 224), np.uint8)
     grey = np.full((224, 224), 128, np.uint8)
-    for grading in grader.grade_batch([noise, grey, phantom.draw(2, seed=0)]):
+    for grading in grader.grade_batch([noise, grey, phantom.draw_knee(2, seed=0)]):
         assert not grading.familiar
 
 

@@ -12,7 +12,7 @@ def film(
     border: float, noise: float = 0, left: int = 120, top: int = 80, right: int = 60, bottom: int = 90
 ) -> np.ndarray:
     """A drawn knee, 224 x 224, with a border of grey level `border` and noise of that standard deviation."""
-    knee = phantom.draw(2, seed=0)
+    knee = phantom.draw_knee(2, seed=0)
     grey = np.pad(knee.astype(float), ((top, bottom), (left, right)), constant_values=border)
     return np.clip(grey + noise * np.random.default_rng(0).standard_normal(grey.shape), 0, 255).astype(np.uint8)
 
@@ -45,20 +45,20 @@ def test_a_jpeg_of_a_film_loses_its_border_too():
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_crop_without_a_border_stays_as_it_is(seed):
-    knee = phantom.draw(seed % 5, seed)
+    knee = phantom.draw_knee(seed % 5, seed)
     trimmed, box = trim(knee)
     assert box == (0, 0, 224, 224)
     assert trimmed is knee or np.shares_memory(trimmed, knee)
 
 
 def test_a_narrow_strip_of_air_stays():
-    knee = phantom.draw(2, seed=0).copy()
+    knee = phantom.draw_knee(2, seed=0).copy()
     knee[:, :18] = 0
     assert trim(knee)[1] == (0, 0, 224, 224)
 
 
 def test_two_knees_with_air_between_them_stay_together():
-    knee = phantom.draw(1, seed=3)
+    knee = phantom.draw_knee(1, seed=3)
     both = np.hstack([knee, np.zeros((224, 200), np.uint8), knee[:, ::-1]])
     assert trim(both)[1] == (0, 0, 648, 224)
 

@@ -156,7 +156,7 @@ def test_a_film_is_graded_knee_by_knee_and_again_once_its_boxes_are_corrected(de
 
 def test_a_dicom_x_ray_gets_reports_of_three_kinds(demo, tmp_path):
     xray = tmp_path / "KOLENKIN_OLEG.dcm"
-    xray.write_bytes(dicom_of(phantom.draw(3, seed=1)))
+    xray.write_bytes(dicom_of(phantom.draw_knee(3, seed=1)))
     upload(demo, xray)
     expect(demo.locator(".file")).to_contain_text("According to the file: right knee")
     name, pdf = downloaded(demo, demo.get_by_role("button", name="PDF report"))

@@ -49,7 +49,7 @@ ENCODE = {
 
 @pytest.fixture(scope="module")
 def knee() -> np.ndarray:
-    return phantom.draw(2, seed=0)
+    return phantom.draw_knee(2, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +336,7 @@ def deflate_bomb() -> bytes:
 
 def declares(rows: int, columns: int, syntax: uid.UID) -> bytes:
     """A file whose data set claims 224 x 224, and whose compressed image claims more."""
-    data = written(phantom.draw(0, 0).astype(np.uint16) * 16, syntax)
+    data = written(phantom.draw_knee(0, 0).astype(np.uint16) * 16, syntax)
     if syntax == uid.JPEG2000Lossless:
         start = data.index(b"\xff\x4f\xff\x51") + 8
         return data[:start] + columns.to_bytes(4, "big") + rows.to_bytes(4, "big") + data[start + 8 :]
@@ -398,7 +398,7 @@ def test_a_file_cut_short_anywhere_is_refused(syntax, knee, film):
 
 @pytest.mark.parametrize("syntax", [*LOSSLESS.values(), *LOSSY.values()], ids=[*LOSSLESS, *LOSSY])
 def test_a_damaged_file_gives_an_x_ray_or_one_sentence(syntax):
-    small = np.asarray(Image.fromarray(phantom.draw(3, seed=1)).resize((48, 40)))
+    small = np.asarray(Image.fromarray(phantom.draw_knee(3, seed=1)).resize((48, 40)))
     data = written(small if syntax == uid.JPEGBaseline8Bit else small.astype(np.uint16) * 16, syntax, **WINDOW)
     chance = random.Random(0)
     read = 0

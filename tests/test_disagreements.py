@@ -9,7 +9,7 @@ from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.report.document import Report
 from tests.helpers import grading
 
-KNEE = Radiograph(phantom.draw(3, seed=1), "Doe, Jane 1950.png", "left")
+KNEE = Radiograph(phantom.draw_knee(3, seed=1), "Doe, Jane 1950.png", "left")
 
 
 def test_remarks_are_read_back_by_datasets_with_the_x_ray_only_where_it_was_allowed(tmp_path):

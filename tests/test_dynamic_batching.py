@@ -40,7 +40,7 @@ def until_waiting(batcher: DynamicBatcher, count: int) -> None:
 
 
 def test_what_waits_is_graded_in_one_pass_and_everybody_gets_their_own(grader, tmp_path):
-    knees = [phantom.draw(grade, seed=grade) for grade in range(5)]
+    knees = [phantom.draw_knee(grade, seed=grade) for grade in range(5)]
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no image")
     watched = Watched(grader)
@@ -70,7 +70,7 @@ def test_what_waits_is_graded_in_one_pass_and_everybody_gets_their_own(grader, t
 
 
 def test_cuts_stay_with_their_knee_also_where_only_some_have_any(grader):
-    knees = [phantom.draw(grade, seed=grade) for grade in range(4)]
+    knees = [phantom.draw_knee(grade, seed=grade) for grade in range(4)]
     watched = Watched(grader)
     batcher = DynamicBatcher(watched)
     with ThreadPoolExecutor(3) as pool:
@@ -91,7 +91,7 @@ def test_cuts_stay_with_their_knee_also_where_only_some_have_any(grader):
 
 def test_an_x_ray_is_let_go_of_once_it_is_graded(grader):
     batcher = DynamicBatcher(grader)
-    knee = radiograph.Radiograph(phantom.draw(2, seed=2), "knee")
+    knee = radiograph.Radiograph(phantom.draw_knee(2, seed=2), "knee")
     there = weakref.ref(knee)
     batcher.grade_batch([knee])
     del knee

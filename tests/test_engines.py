@@ -15,11 +15,11 @@ IMAGES = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)
 
 @pytest.fixture(scope="module")
 def network(model_folder) -> torch.nn.Module:
-    return xception.load(model_folder)[0]
+    return xception.load_model(model_folder)[0]
 
 
 def build(wanted: str, network: torch.nn.Module, precision: str = "fp32", layer: str | None = "block8"):
-    return engines.build(wanted, engines.Network(network, layer, SIZE), precision)
+    return engines.build_engine(wanted, engines.Network(network, layer, SIZE), precision)
 
 
 @pytest.mark.parametrize("layer", ["block8", None])
@@ -48,7 +48,7 @@ def test_any_number_of_images_from_any_number_of_threads(network):
 def test_it_is_converted_once(network, monkeypatch, tmp_path):
     monkeypatch.setenv("KOA_CACHE", str(tmp_path))
     before = build("openvino", network)(IMAGES)[0]
-    monkeypatch.setattr(engines, "convert", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(engines, "convert_to_openvino", lambda *_: pytest.fail("converted again"))
     torch.testing.assert_close(build("openvino", network)(IMAGES)[0], before)
     assert len(list(tmp_path.glob("*/network.bin"))) == 1
 
@@ -56,8 +56,8 @@ def test_it_is_converted_once(network, monkeypatch, tmp_path):
 def test_where_it_computes_something_else_torch_does_it(network, monkeypatch, tmp_path):
     monkeypatch.setenv("KOA_CACHE", str(tmp_path))
     other = xception.build(pretrained=False).eval()
-    convert = engines.convert
-    monkeypatch.setattr(engines, "convert", lambda _, size: convert(engines._Features(other, "block8"), size))
+    convert = engines.convert_to_openvino
+    monkeypatch.setattr(engines, "convert_to_openvino", lambda _, size: convert(engines._Features(other, "block8"), size))
     assert build("auto", network).name == "torch"
     with pytest.raises(KoaError, match=r"its result differs from torch's\); choose the engine torch"):
         build("openvino", network)
@@ -72,7 +72,7 @@ def test_bfloat16_is_compared_too_and_once_and_where_it_is_off_float32_stays(net
     monkeypatch.undo()
     monkeypatch.setenv("KOA_CACHE", str(tmp_path))
     assert build("auto", network, "bf16").name == "openvino"
-    monkeypatch.setattr(engines, "compare", lambda *_: pytest.fail("compared again"))
+    monkeypatch.setattr(engines, "check_agreement", lambda *_: pytest.fail("compared again"))
     assert build("auto", network, "bf16").name == "openvino"
 
 

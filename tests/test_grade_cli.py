@@ -88,7 +88,7 @@ def test_a_run_that_fails_leaves_the_csv_of_the_last_one_alone(xrays, tmp_path):
 
 
 def test_every_knee_of_a_film_gets_a_row_unless_the_film_is_to_be_graded_as_it_is(model_folder, tmp_path, capsys):
-    knees = [Crop(phantom.draw(2, 3, side), side) for side in ("right", "left")]
+    knees = [Crop(phantom.draw_knee(2, 3, side), side) for side in ("right", "left")]
     film = compose("bilateral", knees, np.random.default_rng(1), size=200, varied=False)
     Image.fromarray(film.pixels).save(tmp_path / "film.png")
     table = tmp_path / "grades.csv"

@@ -57,7 +57,7 @@ def test_a_grading_says_what_was_graded_by_which_model_and_how(grader, model_fol
 
 
 def test_a_batch_gives_each_x_ray_the_grading_it_has_alone(grader):
-    knees = [phantom.draw(grade, seed=3) for grade in (0, 4, 2)]
+    knees = [phantom.draw_knee(grade, seed=3) for grade in (0, 4, 2)]
     together, alone = grader.grade_batch(knees), [grader.grade(knee) for knee in knees]
     for batched, single in zip(together, alone, strict=True):
         assert batched.probabilities == pytest.approx(single.probabilities, abs=1e-5)

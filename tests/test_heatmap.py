@@ -14,8 +14,8 @@ from koa_hf.network import xception
 @pytest.fixture(scope="module")
 def network(model_folder):
     """The network, one drawn knee as its input, and its class activation map (5, h, w) with the logits (5,)."""
-    model, preprocess = xception.load(model_folder)
-    image = preprocess(Radiograph(phantom.draw(2, seed=7), "drawn knee")).unsqueeze(0)
+    model, preprocess = xception.load_model(model_folder)
+    image = preprocess(Radiograph(phantom.draw_knee(2, seed=7), "drawn knee")).unsqueeze(0)
     with torch.inference_mode():
         features = model.forward_features(image)
         return model, image, heatmap.class_activation_map(features, model.fc)[0], model.forward_head(features)[0]
@@ -59,7 +59,7 @@ def test_an_enlarged_map_stays_in_its_place_and_between_0_and_1():
 
 
 def test_the_overlay_leaves_the_x_ray_alone_where_nothing_was_seen_or_opacity_is_0():
-    pixels = phantom.draw(1, seed=0)
+    pixels = phantom.draw_knee(1, seed=0)
     evidence = np.zeros((4, 4), np.float32)
     evidence[0, 0] = 1
     grey = np.repeat(pixels[..., None], 3, axis=2)

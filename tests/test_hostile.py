@@ -18,7 +18,7 @@ from koa_hf.imaging import phantom
 from tests.demo import running_demo
 from tests.helpers import dicom_of, zipped
 
-KNEE = Image.fromarray(phantom.draw(2, seed=1))
+KNEE = Image.fromarray(phantom.draw_knee(2, seed=1))
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:

@@ -6,7 +6,7 @@ from koa_hf.imaging import localiser, phantom
 from koa_hf.imaging.radiograph import Radiograph
 from train.pictures.composites import KINDS, Crop, compose
 
-RIGHT, LEFT = phantom.draw(2, 3, "right"), phantom.draw(1, 4, "left")
+RIGHT, LEFT = phantom.draw_knee(2, 3, "right"), phantom.draw_knee(1, 4, "left")
 
 
 def overlap(one, other) -> float:
@@ -29,7 +29,7 @@ def bilateral():
 @pytest.mark.parametrize("grade", range(5))
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_a_crop_is_left_as_it_is(grade, side):
-    (knee,) = find(phantom.draw(grade, seed=7, side=side))
+    (knee,) = find(phantom.draw_knee(grade, seed=7, side=side))
     assert knee.whole
     assert knee.box == (0, 0, 224, 224)
     assert knee.side in (side, None)
@@ -112,7 +112,7 @@ def test_nothing_is_found_where_nothing_is(pixels):
 
 def test_a_knee_is_cut_in_three_sizes_about_one_centre():
     film = Radiograph(np.arange(200 * 200, dtype=np.uint32).reshape(200, 200).astype(np.uint8), "film", side="left")
-    first, *others = localiser.cuts(film, (50, 60, 150, 160))
+    first, *others = localiser.multi_scale_crops(film, (50, 60, 150, 160))
     assert np.array_equal(first.pixels, film.pixels[60:160, 50:150])
     assert [other.pixels.shape for other in others] == [(94, 94), (106, 106)]
     assert {cut.side for cut in (first, *others)} == {"left"}
@@ -120,12 +120,12 @@ def test_a_knee_is_cut_in_three_sizes_about_one_centre():
 
 def test_a_cut_keeps_what_the_film_says_and_goes_on_beyond_its_edge():
     film = Radiograph(np.arange(12, dtype=np.uint8).reshape(3, 4), "film.dcm", "left", "AP", ("A note.",))
-    part = localiser.cut(film, (2, 1, 6, 5))
+    part = localiser.crop(film, (2, 1, 6, 5))
     assert part.pixels.tolist() == [[6, 7, 7, 7]] + 3 * [[10, 11, 11, 11]]
     assert (part.name, part.side, part.view, part.notes) == ("film.dcm", "left", "AP", ("A note.",))
-    assert localiser.cut(film, (0, 0, 4, 3)) is film
+    assert localiser.crop(film, (0, 0, 4, 3)) is film
     with pytest.raises(ValueError, match="right must be more than left"):
-        localiser.cut(film, (3, 0, 3, 2))
+        localiser.crop(film, (3, 0, 3, 2))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,7 +135,7 @@ def test_a_plain_composite_holds_the_crop_as_it_was(kind):
     film = compose(kind, knees, np.random.default_rng(2), size=224, varied=False)
     whole = Radiograph(film.pixels, "film")
     for knee, (left, top, right, bottom) in zip(knees, film.boxes, strict=True):
-        shown = localiser.cut(whole, (left, max(top, 0), right, min(bottom, len(film.pixels)))).pixels
+        shown = localiser.crop(whole, (left, max(top, 0), right, min(bottom, len(film.pixels)))).pixels
         expected = knee.pixels[max(-top, 0) : len(film.pixels) - top]
         assert np.array_equal(shown, expected)
 

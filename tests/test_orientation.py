@@ -11,7 +11,7 @@ from koa_hf.imaging.orientation import is_upside_down, score
 @pytest.mark.parametrize("grade", range(5))
 def test_a_drawn_knee_is_upright_and_the_same_turned_is_upside_down_also_as_a_negative(grade):
     for seed in range(4):
-        upright = phantom.draw(grade, seed=seed)
+        upright = phantom.draw_knee(grade, seed=seed)
         turned = upright[::-1, ::-1]
         for knee in (upright, 255 - upright, upright[:, ::-1]):
             assert not is_upside_down(np.ascontiguousarray(knee))
@@ -20,7 +20,7 @@ def test_a_drawn_knee_is_upright_and_the_same_turned_is_upside_down_also_as_a_ne
 
 
 def test_turning_an_x_ray_changes_the_sign_of_its_score():
-    knee = phantom.draw(2, seed=1)
+    knee = phantom.draw_knee(2, seed=1)
     assert score(np.ascontiguousarray(knee[::-1, ::-1])) == pytest.approx(-score(knee), abs=1e-3)
 
 

@@ -21,7 +21,7 @@ def joint_space(pixels: np.ndarray) -> float:
 
 @pytest.mark.parametrize("grade", GRADES)
 def test_a_phantom_is_an_8_bit_square_with_bone_bright(grade):
-    pixels = phantom.draw(grade, seed=3, size=160)
+    pixels = phantom.draw_knee(grade, seed=3, size=160)
     assert pixels.shape == (160, 160)
     assert pixels.dtype == np.uint8
     assert pixels.std() > 15
@@ -30,17 +30,17 @@ def test_a_phantom_is_an_8_bit_square_with_bone_bright(grade):
 
 
 def test_the_same_arguments_draw_the_same_pixels_and_another_seed_draws_another_knee():
-    once, again, other = phantom.draw(2, seed=5), phantom.draw(2, seed=5), phantom.draw(2, seed=6)
+    once, again, other = phantom.draw_knee(2, seed=5), phantom.draw_knee(2, seed=5), phantom.draw_knee(2, seed=6)
     assert np.array_equal(once, again)
     assert not np.array_equal(once, other)
 
 
 def test_a_left_knee_is_the_mirror_image_of_a_right_one():
-    assert np.array_equal(phantom.draw(1, 0, "left"), phantom.draw(1, 0, "right")[:, ::-1])
+    assert np.array_equal(phantom.draw_knee(1, 0, "left"), phantom.draw_knee(1, 0, "right")[:, ::-1])
 
 
 def test_the_medial_joint_space_narrows_with_every_grade():
-    heights = [np.mean([joint_space(phantom.draw(grade, seed)) for seed in range(12)]) for grade in GRADES]
+    heights = [np.mean([joint_space(phantom.draw_knee(grade, seed)) for seed in range(12)]) for grade in GRADES]
     assert heights == sorted(heights, reverse=True)
     assert heights[4] < heights[0] / 2
 
@@ -48,7 +48,7 @@ def test_the_medial_joint_space_narrows_with_every_grade():
 @pytest.mark.parametrize("arguments", [(5, 0), (-1, 0), (0, 0, "R")])
 def test_a_grade_or_side_that_does_not_exist_is_refused(arguments):
     with pytest.raises(ValueError, match="must be"):
-        phantom.draw(*arguments)
+        phantom.draw_knee(*arguments)
 
 
 def test_a_phantom_release_has_the_shape_of_the_public_one(release_folder):

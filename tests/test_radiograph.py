@@ -14,7 +14,7 @@ from koa_hf.imaging import phantom, radiograph
 
 @pytest.fixture(scope="module")
 def knee() -> np.ndarray:
-    return phantom.draw(2, seed=0)
+    return phantom.draw_knee(2, seed=0)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -127,7 +127,7 @@ def test_a_file_cut_short_is_named(knee):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF"])
 def test_a_damaged_file_gives_an_x_ray_or_one_sentence(kind):
-    data = encoded(Image.fromarray(phantom.draw(3, seed=1)).resize((48, 40)), kind)
+    data = encoded(Image.fromarray(phantom.draw_knee(3, seed=1)).resize((48, 40)), kind)
     for length in range(0, len(data) - 100, 97):
         with pytest.raises(KoaError):
             radiograph.read(data[:length])

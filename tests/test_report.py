@@ -66,7 +66,7 @@ def graded(**changes) -> Grading:
 
 
 def report_of(grading: Grading, **changes) -> Report:
-    return dataclasses.replace(Report(grading, xray_of(phantom.draw(2, seed=2)), SHA256, TIME), **changes)
+    return dataclasses.replace(Report(grading, xray_of(phantom.draw_knee(2, seed=2)), SHA256, TIME), **changes)
 
 
 def xray_of(pixels: np.ndarray, **read) -> Radiograph:
@@ -85,7 +85,7 @@ def pictures_of(pdf: bytes) -> list[np.ndarray]:
 
 
 def test_the_json_holds_what_its_schema_says_and_no_picture():
-    xray = xray_of(phantom.draw(2, seed=2), side="left", view="PA", notes=("Frame 1 was read.",))
+    xray = xray_of(phantom.draw_knee(2, seed=2), side="left", view="PA", notes=("Frame 1 was read.",))
     values = json.loads(report_of(graded(), xray=xray, box=(1, 2, 30, 40), model_note="a note").json())
     assert list(values) == list(JSON_KEYS)
     assert values["schema"] == SCHEMA == "koa-grading/1"
@@ -128,7 +128,7 @@ def test_the_sentence_gives_the_range_and_its_coverage():
 
 
 def test_the_pdf_is_one_a4_page_that_says_all_there_is_to_say():
-    xray = xray_of(phantom.draw(2, seed=2), side="left", view="PA", notes=("Frame 1 was read.",))
+    xray = xray_of(phantom.draw_knee(2, seed=2), side="left", view="PA", notes=("Frame 1 was read.",))
     pdf = report_of(graded(), xray=xray, model_note="Made for this test.").pdf()
     (page,) = PdfReader(io.BytesIO(pdf)).pages
     assert [float(edge) for edge in page.mediabox[2:]] == pytest.approx([210 / 25.4 * 72, 297 / 25.4 * 72], abs=0.5)
@@ -168,7 +168,7 @@ def test_an_image_unlike_the_training_knees_is_called_uncertain_before_any_grade
 
 
 def test_a_negative_is_shown_as_read_and_righted_under_the_heat_map():
-    negative = 255 - phantom.draw(2, seed=2)
+    negative = 255 - phantom.draw_knee(2, seed=2)
     nothing_seen = np.zeros((5, 7, 7), np.float32)
     pdf = report_of(graded(inverted=True, heatmap=nothing_seen), xray=xray_of(negative)).pdf()
     text = text_of(pdf)
@@ -180,7 +180,7 @@ def test_a_negative_is_shown_as_read_and_righted_under_the_heat_map():
 
 
 def test_an_upside_down_knee_is_shown_as_read_and_said_to_have_been_turned():
-    read = phantom.draw(2, seed=2)[::-1, ::-1]
+    read = phantom.draw_knee(2, seed=2)[::-1, ::-1]
     pdf = report_of(graded(turned=True), xray=xray_of(read)).pdf()
     assert "It was turned by 180 degrees before it was graded" in text_of(pdf)
     as_read, _ = pictures_of(pdf)
@@ -190,7 +190,7 @@ def test_an_upside_down_knee_is_shown_as_read_and_said_to_have_been_turned():
 
 
 def test_the_film_is_shown_too_with_the_knee_boxed():
-    knee = phantom.draw(2, seed=2)
+    knee = phantom.draw_knee(2, seed=2)
     film = np.zeros((400, 600), np.uint8)
     film[100:324, 50:274] = knee
     boxed = report_of(graded(), film=film, box=(50, 100, 274, 324))
@@ -258,7 +258,7 @@ def test_the_page_has_no_colour_but_the_heat_map():
 def captured() -> tuple[bytes, bytes, np.ndarray]:
     """A DICOM X-ray, the secondary capture made from it, and the picture in that."""
     picture = report_of(graded()).picture()
-    source = dicom_of(phantom.draw(2, seed=2))
+    source = dicom_of(phantom.draw_knee(2, seed=2))
     made = secondary_capture(source, graded(model="C:\\модель\\" + "x" * 90), picture)
     return source, made, np.asarray(picture)
 
@@ -299,13 +299,15 @@ def test_only_a_dicom_x_ray_with_a_study_gets_a_secondary_capture(knee_png):
     with pytest.raises(KoaError, match=r"knee.png is not DICOM"):
         secondary_capture(knee_png.read_bytes(), graded(), picture)
     with pytest.raises(KoaError, match="no StudyInstanceUID"):
-        secondary_capture(dicom_of(phantom.draw(2, seed=2), StudyInstanceUID=""), graded(), picture)
+        secondary_capture(dicom_of(phantom.draw_knee(2, seed=2), StudyInstanceUID=""), graded(), picture)
 
 
 def test_values_that_dicom_forbids_are_taken_over_as_they_stand_and_no_warning_quotes_them():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        source = dicom_of(phantom.draw(2, seed=2), PatientSex="MALE", AccessionNumber="", PatientBirthDate="2 Jan 1950")
+        source = dicom_of(
+            phantom.draw_knee(2, seed=2), PatientSex="MALE", AccessionNumber="", PatientBirthDate="2 Jan 1950"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         made = secondary_capture(source, graded(), report_of(graded()).picture(20))
@@ -315,13 +317,13 @@ def test_values_that_dicom_forbids_are_taken_over_as_they_stand_and_no_warning_q
 
 
 def test_a_dicom_file_without_preamble_gets_a_secondary_capture_too():
-    source = dicom_of(phantom.draw(2, seed=2))
+    source = dicom_of(phantom.draw_knee(2, seed=2))
     made = secondary_capture(source[132:], graded(), report_of(graded()).picture(20))
     assert str(pydicom.dcmread(io.BytesIO(made)).PatientName) == "Коленкин^Олег"
 
 
 def test_a_header_cut_short_is_refused():
-    source = dicom_of(phantom.draw(2, seed=2))
+    source = dicom_of(phantom.draw_knee(2, seed=2))
     picture = report_of(graded()).picture(20)
     for length in (140, 200, 400, 500):
         with pytest.raises(KoaError):

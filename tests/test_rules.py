@@ -23,7 +23,7 @@ LAYER = "block8"
 def ruled_folder(model_folder, tmp_path_factory):
     """`model_folder` with every rule there is; familiar is what looks like the drawn knees."""
     plain = Grader.from_pretrained(model_folder)
-    knees = [phantom.draw(grade, seed=seed, size=128) for grade in range(5) for seed in range(6)]
+    knees = [phantom.draw_knee(grade, seed=seed, size=128) for grade in range(5) for seed in range(6)]
     features = xception.features(plain.model, normalise_all(knees), LAYER)[1].detach().numpy()
     rules = Rules(
         flip_average=True,
@@ -66,21 +66,21 @@ def test_without_rules_or_with_plain_the_network_is_taken_at_its_word(model_fold
 
 
 def test_a_knee_and_its_mirror_image_get_the_same_grading(ruled, knee_png):
-    pixels = phantom.draw(2, seed=5)
+    pixels = phantom.draw_knee(2, seed=5)
     one, mirrored = ruled.grade(pixels), ruled.grade(np.ascontiguousarray(pixels[:, ::-1]))
     assert one.probabilities == pytest.approx(mirrored.probabilities, abs=1e-4)
     np.testing.assert_allclose(one.heatmap, mirrored.heatmap[:, :, ::-1], atol=1e-3)
 
 
 def test_a_photographic_negative_is_righted_and_said_to_have_been(ruled):
-    pixels = phantom.draw(1, seed=3)
+    pixels = phantom.draw_knee(1, seed=3)
     one, negative = ruled.grade(pixels), ruled.grade(255 - pixels)
     assert (one.inverted, negative.inverted) == (False, True)
     assert one.probabilities == negative.probabilities
 
 
 def test_an_upside_down_x_ray_is_turned_and_said_to_have_been_and_the_heat_map_lies_on_it_as_it_is(ruled):
-    pixels = phantom.draw(3, seed=4)
+    pixels = phantom.draw_knee(3, seed=4)
     turned = np.ascontiguousarray(pixels[::-1, ::-1])
     one, other, negative = ruled.grade_batch([pixels, turned, 255 - turned])
     assert [grading.turned for grading in (one, other, negative)] == [False, True, True]
@@ -91,7 +91,7 @@ def test_an_upside_down_x_ray_is_turned_and_said_to_have_been_and_the_heat_map_l
 
 
 def test_other_cuts_of_a_knee_are_righted_like_the_first(ruled):
-    upright, turned = phantom.draw(3, seed=4), np.ascontiguousarray(phantom.draw(3, seed=4)[::-1, ::-1])
+    upright, turned = phantom.draw_knee(3, seed=4), np.ascontiguousarray(phantom.draw_knee(3, seed=4)[::-1, ::-1])
     blank = np.full_like(upright, 90)  # by its own looks neither
     blank[:40] = 200
     (one,) = ruled.grade_batch([upright], [[blank]])
@@ -110,7 +110,7 @@ def test_a_file_of_before_a_rule_was_there_is_read_without_it(ruled_folder, tmp_
 
 
 def test_probabilities_grade_and_set_follow_the_rules(ruled, ruled_folder):
-    pixels = phantom.draw(4, seed=9)
+    pixels = phantom.draw_knee(4, seed=9)
     grading = ruled.grade(pixels)
     logits = ruled.forward(ruled.preprocessing(ruled.rules.righted(_read(pixels)).xray).unsqueeze(0)).logits[0].double()
     assert grading.probabilities == pytest.approx((logits / 2).softmax(0).tolist(), abs=1e-6)
@@ -125,7 +125,7 @@ def test_probabilities_grade_and_set_follow_the_rules(ruled, ruled_folder):
 
 def test_a_drawn_knee_is_familiar_and_noise_is_not(ruled):
     noise = np.random.default_rng(0).integers(0, 256, (224, 224), np.uint8)
-    knee, other = ruled.grade_batch([phantom.draw(2, seed=50), noise])
+    knee, other = ruled.grade_batch([phantom.draw_knee(2, seed=50), noise])
     assert knee.familiar
     assert knee.unfamiliarity <= 1 < other.unfamiliarity
     assert not other.familiar
@@ -146,7 +146,7 @@ def _read(pixels):
 
 
 def test_a_small_knee_is_judged_by_its_width_and_a_large_one_as_it_is(model_folder, tmp_path):
-    knee = Image.fromarray(phantom.draw(2, seed=1))
+    knee = Image.fromarray(phantom.draw_knee(2, seed=1))
     small, large = (np.asarray(knee.resize((width, width))) for width in (100, 300))
     as_it_is = Grader.from_pretrained(model_folder)
     folder = shutil.copytree(model_folder, tmp_path / "model")

@@ -12,7 +12,7 @@ from koa_hf import Grader
 from koa_hf.demo.starting import StartingGrader
 from koa_hf.errors import KoaError
 from koa_hf.imaging.radiograph import read
-from koa_hf.network.model_folder import find
+from koa_hf.network.model_folder import find_model
 from tests.demo import REPOSITORY
 
 
@@ -33,7 +33,7 @@ def waiting(grader: StartingGrader, knee_png) -> tuple[threading.Thread, list]:
 
 
 def test_whoever_asks_before_the_model_is_loaded_gets_their_grade_after(model_folder, knee_png):
-    grader = StartingGrader(find(model_folder))
+    grader = StartingGrader(find_model(model_folder))
     thread, answers = waiting(grader, knee_png)
     assert not answers
     loaded = grader.load("cpu", "fp32", "torch", read(knee_png))
@@ -44,7 +44,7 @@ def test_whoever_asks_before_the_model_is_loaded_gets_their_grade_after(model_fo
 
 def test_whoever_waits_for_a_model_that_can_not_be_loaded_is_told(model_folder, knee_png, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "model")
-    grader = StartingGrader(find(folder))
+    grader = StartingGrader(find_model(folder))
     (folder / "model.safetensors").write_bytes(b"cut short")
     thread, answers = waiting(grader, knee_png)
     with pytest.raises(KoaError, match="damaged"):

@@ -192,7 +192,7 @@ def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, t
     assert "Mahalanobis" in (bundle / "README.md").read_text()
     checksums.check(bundle)
 
-    knee = phantom.draw(2, seed=1)
+    knee = phantom.draw_knee(2, seed=1)
     grader, plain = Grader.from_pretrained(bundle), Grader.from_pretrained(bundle, plain=True)
     assert grader.rules.power == 1  # the median
     grading = grader.grade(knee)

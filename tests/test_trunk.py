@@ -20,7 +20,7 @@ CUTS = ["fc", "block11"]  # any order
 
 @pytest.fixture(scope="module")
 def network(model_folder) -> torch.nn.Module:
-    return xception.load(model_folder)[0]
+    return xception.load_model(model_folder)[0]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ PER_KIND = 5
 
 @pytest.fixture(scope="module")
 def knees() -> list[np.ndarray]:
-    return [phantom.draw(grade, seed=grade) for grade in range(3)]
+    return [phantom.draw_knee(grade, seed=grade) for grade in range(3)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

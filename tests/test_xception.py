@@ -83,20 +83,20 @@ def test_frozen_batch_normalisation_keeps_its_statistics_in_training(network):
 
 
 def test_a_saved_model_loads_equal(network, tmp_path):
-    xception.save(network, tmp_path, image_size=96)
-    loaded, preprocessing = xception.load(tmp_path)
+    xception.save_model(network, tmp_path, image_size=96)
+    loaded, preprocessing = xception.load_model(tmp_path)
     assert preprocessing.image_size == 96
     assert xception.fingerprint(loaded) == xception.fingerprint(network)
 
 
 def test_a_folder_that_is_no_model_is_refused_in_one_sentence(network, tmp_path):
     with pytest.raises(KoaError, match=r"not a model folder: it has no config\.json"):
-        xception.load(tmp_path)
-    xception.save(network, tmp_path, image_size=96)
+        xception.load_model(tmp_path)
+    xception.save_model(network, tmp_path, image_size=96)
     weights = tmp_path / xception.WEIGHTS_FILE
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(KoaError, match="damaged"):
-        xception.load(tmp_path)
+        xception.load_model(tmp_path)
 
 
 def test_missing_imagenet_weights_are_named(tmp_path):

@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     args.results.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.output.parent) as temporary:  # the model folder appears whole
         folder = Path(temporary, args.output.name)
-        xception.save(trained.model, folder, plan.image_size, plan.note, torch.float16)
+        xception.save_model(trained.model, folder, plan.image_size, plan.note, torch.float16)
         for name in RECORD:
             shutil.copyfile(args.run / name, folder / name)
         write_text(folder / "recipe.yaml", plan.to_yaml())

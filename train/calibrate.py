@@ -210,7 +210,7 @@ def write_calibration(rules: Rules, report: dict, model_folder: Path, out: Path)
     """
     rules.save(model_folder)
     (model_folder / INT8_FILE).unlink(missing_ok=True)
-    checksums.record(model_folder)
+    checksums.write_checksums(model_folder)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "calibration.json", json.dumps(report, indent=2) + "\n")
     plots.reliability(report["calibration"], out / "reliability.png")

@@ -66,7 +66,7 @@ def draw_film(pairs: Sequence[Pair], seed: tuple[int, ...]) -> Composite:
     kind = str(rng.choice(KINDS, p=KIND_SHARES))
     if rng.random() < PHANTOMS:
         grade, drawn = int(rng.integers(NUM_GRADES)), int(rng.integers(2**31))
-        pair = [Crop(phantom.draw(grade, drawn, side), side) for side in ("right", "left")]
+        pair = [Crop(phantom.draw_knee(grade, drawn, side), side) for side in ("right", "left")]
     else:
         pair = list(pairs[rng.integers(len(pairs))])
     if rng.random() < 0.5:

@@ -125,7 +125,7 @@ def fit_small_knees(grader: Grader, validation: HubDataset, count: int = KNEES) 
 def write_small_knees(rules: Rules, small_knees: SmallKnees, report: dict, model_folder: Path, out: Path) -> None:
     """Write all rules into the model folder, the report and its picture into `out`."""
     rules.model_copy(update={"small_knees": small_knees}).save(model_folder)
-    checksums.record(model_folder)
+    checksums.write_checksums(model_folder)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "resolution.json", json.dumps(report, indent=2) + "\n")
     figure = Figure(figsize=(7, 3.2), layout="constrained")

@@ -174,7 +174,7 @@ def quantise(network: nn.Module, images: torch.Tensor, how: Attempt) -> dict[str
     if how.equalised is not None:
         between = reach_evenly(network, images, how.equalised)
         even_out(network, between)
-    model = engines.convert(engines._Features(network, None), images.shape[-1])
+    model = engines.convert_to_openvino(engines._Features(network, None), images.shape[-1])
     ranges = RangeEstimatorParametersSet.MINMAX if how.widest else RangeEstimatorParametersSet.MEAN_MINMAX
     found = nncf.quantize(
         model,
@@ -381,7 +381,7 @@ def main(argv: list[str] | None = None) -> None:
         if best is None:
             raise KoaError("no attempt passes the guard; the model folder stays as it was.")
         best[1].save(Path(args.model))
-        checksums.record(args.model)
+        checksums.write_checksums(args.model)
         model_card.write(Path(args.model))
         print(f"{args.model} has a network in int8, {best[0]:.0%} of its multiplications")
 

@@ -107,7 +107,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
         model = xception.build(args.pretrained_weights, pretrained=needs_imagenet, drop_rate=plan.drop_rate)
         start = None
         if plan.weights == "model":
-            found = model_folder.find(args.start_from)
+            found = model_folder.find_model(args.start_from)
             start = Grader.load(found, device=accelerator.device, plain=True, engine="torch")
             model.load_state_dict(start.model.state_dict())
     if plan.weights == "random" and checkpoint is None:
@@ -297,7 +297,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     xception.load_weights(model, out / "state" / "best.safetensors")
     images["validation"].preprocessing = Preprocessing(plan.image_size)
     if accelerator.is_main_process:
-        xception.save(model, out, plan.image_size, plan.note)
+        xception.save_model(model, out, plan.image_size, plan.note)
         plots.curves(progress.history, out / "curves.png")
     accelerator.wait_for_everyone()
     # In float32 and by no rules, as timm and transformers will grade with it.

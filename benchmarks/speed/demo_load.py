@@ -142,7 +142,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for i in range(NUM_GRADES * DIFFERENT):
-            Image.fromarray(phantom.draw(i % NUM_GRADES, seed=i)).save(folder / f"knee-{i}.png")
+            Image.fromarray(phantom.draw_knee(i % NUM_GRADES, seed=i)).save(folder / f"knee-{i}.png")
         files = sorted(folder.iterdir())
         grader = Grader.from_pretrained(precision="auto")
         together, engine = batches(grader, files, args.rounds), f"{grader.engine} {grader.precision}"

@@ -121,7 +121,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         knee = Path(folder, "knee.png")
-        Image.fromarray(phantom.draw(2, seed=1)).save(knee)
+        Image.fromarray(phantom.draw_knee(2, seed=1)).save(knee)
         first_ever = started(knee, 1, cache=folder)
         starts = [started(knee, args.rounds, cache=folder) for _ in range(args.starts)]
         steady = at_the_server(knee.read_bytes(), args.rounds)

@@ -37,7 +37,8 @@ def main() -> None:
     preprocessing = Preprocessing(plan.image_size)
     images = {split: KneeImages(part, preprocessing) for split, part in load_dataset(args.dataset).items()}
     fingerprints = {split: dataset_fingerprint(part.split) for split, part in images.items()}
-    model, _ = xception.load(model_folder.find().folder)  # which weights they are makes no difference to the time
+    # The time does not depend on the weights.
+    model, _ = xception.load_model(model_folder.find_model().folder)
     cuts = {xception.TRAINABLE_PARTS[stage.train].cut for stage in plan.stages}
     TrunkCache(args.folder, accelerator, precision).open(model, images, fingerprints, list(cuts))
 

@@ -142,7 +142,7 @@ def of_release(release: Release, knees: list[Knee], factor: int, folder: Path, e
     images = factor * len(knees)
     # The same knees several times over are a problem that it has to find.
     verify = cost([sys.executable, "-m", "koa_hf.data.build", "verify", data], environment, code=2 if factor > 1 else 0)
-    xception.save(xception.build(pretrained=False), folder / "small", SMALL, "untrained")
+    xception.save_model(xception.build(pretrained=False), folder / "small", SMALL, "untrained")
     count, evaluation = evaluated(str(folder / "small"), data, knees, folder, environment)
     small = f"evaluation at {SMALL} px"
     return {

@@ -168,7 +168,7 @@ def _model(folder: Path) -> Path:
     """A model of random weights, with a card."""
     from koa_hf.network import xception
 
-    xception.save(xception.build(pretrained=False), folder, image_size=71)
+    xception.save_model(xception.build(pretrained=False), folder, image_size=71)
     front = "license: apache-2.0\nlibrary_name: timm\npipeline_tag: image-classification\ntags: [timm]"
     (folder / "README.md").write_text(f"---\n{front}\n---\n\n# Random weights\n")
     return folder

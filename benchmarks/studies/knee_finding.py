@@ -67,7 +67,7 @@ def film(kind: str, pair: Pair, number: int, varied: bool, negative: bool = Fals
 def turned(composite: Composite) -> Composite:
     """The film upside down, its knees where they then are."""
     boxes = tuple(localiser.turned_box(box, composite.pixels.shape) for box in composite.boxes)
-    return dataclasses.replace(composite, pixels=orientation.turned(composite.pixels), boxes=boxes)
+    return dataclasses.replace(composite, pixels=orientation.rotated_180(composite.pixels), boxes=boxes)
 
 
 def overlap(one: Sequence[float], other: Sequence[float]) -> float:
@@ -142,11 +142,13 @@ def _errors(box: Sequence[float], true: Sequence[float]) -> tuple[float, float, 
 def crops_as_they_are(pairs: Sequence[Pair]) -> dict[str, dict]:
     """What becomes of films that are crops already."""
     crops = [crop for pair in pairs for crop in pair]
-    drawn = [(phantom.draw(seed % NUM_GRADES, seed, side), side) for seed in range(100) for side in ("right", "left")]
+    drawn = [
+        (phantom.draw_knee(seed % NUM_GRADES, seed, side), side) for seed in range(100) for side in ("right", "left")
+    ]
     sets = {
         "crops of the release": [(crop.pixels, crop.side) for crop in crops],
         "the same, inverted": [(255 - crop.pixels, crop.side) for crop in crops],
-        "the same, upside down": [(orientation.turned(crop.pixels), crop.side) for crop in crops],
+        "the same, upside down": [(orientation.rotated_180(crop.pixels), crop.side) for crop in crops],
         "drawn knees": drawn,
     }
     table = {}
@@ -210,8 +212,8 @@ def graded(grader: Grader, pair: Pair, kind: str, number: int) -> Iterator[dict]
     xray = Radiograph(composite.pixels, "film")
     partners = matched(localiser.find_knees(xray), composite.boxes)
     for i, box, knee in zip(shown, composite.boxes, partners, strict=True):
-        views = [[Radiograph(pair[i].pixels, "crop")], localiser.cuts(xray, box), [xray]]
-        views += [[xray] if knee.whole else localiser.cuts(xray, knee.box)] if knee else []
+        views = [[Radiograph(pair[i].pixels, "crop")], localiser.multi_scale_crops(xray, box), [xray]]
+        views += [[xray] if knee.whole else localiser.multi_scale_crops(xray, knee.box)] if knee else []
         firsts, others = [first for first, *_ in views], [rest for _, *rest in views]
         crop, true, film_itself, *found = grader.grade_batch(firsts, others)
         yield {

@@ -104,7 +104,9 @@ def scale_html() -> str:
     """What the five grades mean, each with a drawn knee."""
     rows = []
     for grade in GRADES:
-        knee = Image.fromarray(phantom.draw(grade.value, seed=grade.value)).resize((SCHEMATIC_SIZE, SCHEMATIC_SIZE))
+        knee = Image.fromarray(phantom.draw_knee(grade.value, seed=grade.value)).resize(
+            (SCHEMATIC_SIZE, SCHEMATIC_SIZE)
+        )
         rows.append(
             f'<li><img src="{data_uri(knee, 85)}" alt="Drawn knee with KL {grade.value}" width="{SCHEMATIC_SIZE}" '
             f'height="{SCHEMATIC_SIZE}"><p><b>KL {grade.value}</b> {grade.name}<br>'

@@ -93,4 +93,4 @@ def _cuts(film: Radiograph, knee: KneeBox) -> list[Radiograph]:
     if max(right - left, bottom - top) > 2 * max(height, width):
         raise KoaError("a box is more than twice as large as the film; make it smaller.")
     side = knee.side or film.side
-    return [dataclasses.replace(cut, side=side) for cut in localiser.cuts(film, knee.box)]
+    return [dataclasses.replace(cut, side=side) for cut in localiser.multi_scale_crops(film, knee.box)]

@@ -209,10 +209,10 @@ class Grader:
         rather = precision == "auto" and chosen == "fp32" and numbers and self.device.type == "cpu"
         if rather and engine != "torch" and int8.is_fast_here():
             try:
-                return engines.build(engine, network, "int8"), "int8"
+                return engines.build_engine(engine, network, "int8"), "int8"
             except KoaError:  # OpenVINO isn't installed, or computes something else on this CPU
                 pass
-        return engines.build(engine, network, chosen), chosen
+        return engines.build_engine(engine, network, chosen), chosen
 
     @classmethod
     def from_pretrained(
@@ -241,7 +241,7 @@ class Grader:
         Raises:
             KoaError: no such model, not one of ours, damaged, or the Hub can't be reached or says no.
         """
-        return cls.load(model_folder.find(model, revision), device, precision, plain, engine)
+        return cls.load(model_folder.find_model(model, revision), device, precision, plain, engine)
 
     @classmethod
     def load(
@@ -257,7 +257,7 @@ class Grader:
         from koa_hf.network import xception
         from koa_hf.network.int8 import Int8
 
-        network, preprocessing = xception.load(found.folder)
+        network, preprocessing = xception.load_model(found.folder)
         return cls(
             network,
             preprocessing,

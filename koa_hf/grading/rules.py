@@ -82,7 +82,7 @@ class Rules(BaseModel):
         pixels = xray.pixels
         turned = like.turned if like else self.right_upside_down and orientation.is_upside_down(pixels)
         if turned:
-            pixels = orientation.turned(pixels)
+            pixels = orientation.rotated_180(pixels)
         inverted = like.inverted if like else self.right_negatives and polarity.is_negative(pixels)
         if inverted:
             pixels = 255 - pixels

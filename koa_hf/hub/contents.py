@@ -106,7 +106,7 @@ def of_model(folder: Path, repo_id: str, dataset_id: str | None = None) -> Conte
     from koa_hf.hub import model_card
     from koa_hf.network import xception  # here, because data sets and Spaces need neither torch nor evaluate
 
-    xception.load(folder)  # says what is wrong with a folder that isn't a model's, or one that is damaged
+    xception.load_model(folder)  # says what is wrong with a folder that isn't a model's, or one that is damaged
     checksums.check(folder)
     files: dict[str, Path | bytes] = {name: folder / name for name in MODEL_FILES if (folder / name).is_file()}
     for name in ("run.json", "metrics.json"):
@@ -211,7 +211,7 @@ def _space_requirements(requirements: str) -> str:
 
 def _drawn_knee(grade: int) -> bytes:
     png = io.BytesIO()
-    Image.fromarray(phantom.draw(grade, seed=grade)).save(png, "PNG")
+    Image.fromarray(phantom.draw_knee(grade, seed=grade)).save(png, "PNG")
     return png.getvalue()
 
 

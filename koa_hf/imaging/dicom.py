@@ -104,7 +104,7 @@ def is_dicom(head: bytes) -> bool:
     return group in (b"\x02\x00", b"\x08\x00") and element[1:] == b"\x00" and (explicit or implicit)
 
 
-def read(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str | None, str | None, tuple[str, ...]]:
+def read_dicom(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str | None, str | None, tuple[str, ...]]:
     """Read a DICOM file.
 
     Args:
@@ -128,7 +128,7 @@ def read(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str | Non
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's quote the file
-            return _read(data, name, max_pixels)
+            return _read_image(data, name, max_pixels)
     except KoaError:
         raise
     except Exception:
@@ -136,7 +136,9 @@ def read(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str | Non
     raise KoaError(f"{name} is a damaged DICOM file, or was cut short; export it again.")
 
 
-def _read(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str | None, str | None, tuple[str, ...]]:
+def _read_image(
+    data: bytes, name: str, max_pixels: int
+) -> tuple[np.ndarray, str | None, str | None, tuple[str, ...]]:
     dataset, syntax = _dataset(data, name, max_pixels)
     if "PixelData" not in dataset:
         kind = UID(dataset.get("SOPClassUID") or "")
@@ -160,7 +162,7 @@ def _read(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str | No
         frame = 1
     if frames > 1:
         notes.append(f"The file holds {frames} frames; frame {frame} was read.")
-    stored, photometric = _decode(dataset, syntax, frame - 1, frames)
+    stored, photometric = _decode_frame(dataset, syntax, frame - 1, frames)
     if stored.ndim == 3:
         pixels = _grey_from_colour(stored, photometric, int(dataset.BitsStored))
     else:
@@ -213,7 +215,7 @@ def _guess_syntax(start: bytes) -> UID:
     return ExplicitVRBigEndian if start[:2] == b"\x00\x08" else ExplicitVRLittleEndian
 
 
-def _decode(dataset: Dataset, syntax: UID, frame: int, frames: int) -> tuple[np.ndarray, str]:
+def _decode_frame(dataset: Dataset, syntax: UID, frame: int, frames: int) -> tuple[np.ndarray, str]:
     """Stored values (rows, columns) or (rows, columns, 3) of one frame, and how they are to be understood."""
     data = dataset.PixelData
     options = {
@@ -371,7 +373,7 @@ def _brightness(sample: np.ndarray, dataset: Dataset, notes: list[str]) -> Calla
         return _lookup(tables[0][0], _LUMA @ entries / (entries.max() or 1))
 
     modality = _modality(dataset)
-    window = _window(dataset)
+    window = _voi_function(dataset)
     if window is not None and np.ptp(_as_uint8(window(modality(sample)))) == 0 < np.ptp(sample):
         notes.append("The window stored in the file shows nothing, so its grey levels were stretched instead.")
         window = None
@@ -408,7 +410,7 @@ def _modality(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
     return lambda values: values * slope + intercept
 
 
-def _window(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
+def _voi_function(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
     """Values after `_modality` -> brightness: the first VOI LUT, or else the first window (PS3.3 C.11.2)."""
     if dataset.get("VOILUTSequence"):
         first, entries = _table(dataset.VOILUTSequence[0], "LUT", dataset)

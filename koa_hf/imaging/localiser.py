@@ -1,7 +1,7 @@
 """Find the knees on a film, and cut them out as the model was trained to see them.
 
     for knee in localiser.find_knees(film):
-        grading = grader.grade(localiser.cut(film, knee.box))
+        grading = grader.grade(localiser.crop(film, knee.box))
 
 The method is near that of Tiulpin et al. 2017 (https://arxiv.org/abs/1701.08991): histograms of oriented gradients
 under a sliding window, in many sizes, judged by a linear classifier. What passes is then moved and scaled by linear
@@ -39,7 +39,7 @@ SMALLEST, LARGEST = 0.14, 2.0
 """Width of the knees looked for, in the film's shorter side: from a full-leg film to a strip of the joint line."""
 
 BOX_MARGIN = 0.06
-"""By how much of its size a box is made smaller and larger in `cuts`."""
+"""By how much of its size a box is made smaller and larger in `multi_scale_crops`."""
 
 _LEAST_PIXELS = 40  # a knee narrower than this can't be graded
 _STEP = 2**0.25  # from one size of the sliding window to the next
@@ -90,13 +90,13 @@ def find_knees(film: Radiograph) -> tuple[KneeBox, ...]:
     found = finder.find(film)
     if _surest(found) >= _SURE:
         return found
-    upside_down = finder.find(dataclasses.replace(film, pixels=orientation.turned(film.pixels)))
+    upside_down = finder.find(dataclasses.replace(film, pixels=orientation.rotated_180(film.pixels)))
     if _surest(upside_down) < _SURE:
         return found
     shape = film.pixels.shape
     knees = [dataclasses.replace(knee, box=turned_box(knee.box, shape)) for knee in reversed(upside_down)]
     best = max(knees, key=lambda knee: knee.score)
-    return tuple(knees) if orientation.is_upside_down(cut(film, best.box).pixels) else found
+    return tuple(knees) if orientation.is_upside_down(crop(film, best.box).pixels) else found
 
 
 def turned_box(box: Box, shape: tuple[int, int]) -> Box:
@@ -109,7 +109,7 @@ def _surest(knees: tuple[KneeBox, ...]) -> float:
     return max((knee.score for knee in knees), default=0.0)
 
 
-def cut(film: Radiograph, box: Box) -> Radiograph:
+def crop(film: Radiograph, box: Box) -> Radiograph:
     """The part of a film within a box, with all that the film says of itself.
 
     What lies beyond the film's edge is filled with the nearest pixel of the film: shafts and skin go on.
@@ -128,7 +128,7 @@ def cut(film: Radiograph, box: Box) -> Radiograph:
     return dataclasses.replace(film, pixels=film.pixels[np.ix_(rows, columns)])
 
 
-def cuts(film: Radiograph, box: Box) -> list[Radiograph]:
+def multi_scale_crops(film: Radiograph, box: Box) -> list[Radiograph]:
     """What is within a box, and within boxes a little smaller and larger about the same centre, to be graded together.
 
     A box that was found, or drawn by hand, is off by a few hundredths of its width, which is enough to move a grade
@@ -140,7 +140,7 @@ def cuts(film: Radiograph, box: Box) -> list[Radiograph]:
         tuple(round(edge) for edge in (x - s * width / 2, y - s * height / 2, x + s * width / 2, y + s * height / 2))
         for s in (1 - BOX_MARGIN, 1 + BOX_MARGIN)
     ]
-    return [cut(film, box), *(cut(film, one) for one in other if one[0] < one[2] and one[1] < one[3])]
+    return [crop(film, box), *(crop(film, one) for one in other if one[0] < one[2] and one[1] < one[3])]
 
 
 class Views:
@@ -212,7 +212,7 @@ def fine_features(views: Views, windows: np.ndarray) -> np.ndarray:
     return hog(seen, FINE_CELL)[:, 1:-1, 1:-1]
 
 
-def flat(features: np.ndarray) -> np.ndarray:
+def flattened(features: np.ndarray) -> np.ndarray:
     """Features as the linear models take them: (n, ...) -> (n, features), also where n is 0."""
     return features.reshape(len(features), math.prod(features.shape[1:]))
 
@@ -362,17 +362,17 @@ class Finder:
 
     def correction(self, step: int, features: np.ndarray) -> np.ndarray:
         """How to move windows with these fine features: (n, 3), at most 0.4 each."""
-        by = flat(features) @ self.move_weight[step] + self.move_bias[step]
+        by = flattened(features) @ self.move_weight[step] + self.move_bias[step]
         return by.clip(-0.4, 0.4)
 
     def logit(self, features: np.ndarray) -> np.ndarray:
         """Of being a knee, (n,)."""
-        return flat(features) @ self.knee_weight + self.knee_bias
+        return flattened(features) @ self.knee_weight + self.knee_bias
 
     def right(self, features: np.ndarray) -> np.ndarray:
         """Logit of being a right knee, (n,)."""
         inner = features[:, CONTEXT:-CONTEXT, CONTEXT:-CONTEXT]
-        return flat(inner) @ self.side_weight + self.side_bias
+        return flattened(inner) @ self.side_weight + self.side_bias
 
     def _side(self, right: float) -> str | None:
         if abs(right) < self.side_least:

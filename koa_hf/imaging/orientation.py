@@ -36,7 +36,7 @@ def uprightness(images: np.ndarray) -> np.ndarray:
     return features - features[:, ::-1, ::-1]
 
 
-def turned(pixels: np.ndarray) -> np.ndarray:
+def rotated_180(pixels: np.ndarray) -> np.ndarray:
     """An X-ray (height, width) turned by 180 degrees."""
     return np.ascontiguousarray(pixels[::-1, ::-1])
 

@@ -37,7 +37,7 @@ _SCLEROSIS = (0.0, 0.0, 0.0, 0.5, 1.0)
 _DEFORMITY = (0.0, 0.0, 0.0, 0.15, 1.0)
 
 
-def draw(grade: int, seed: int, side: str = "right", size: int = 224) -> np.ndarray:
+def draw_knee(grade: int, seed: int, side: str = "right", size: int = 224) -> np.ndarray:
     """Draw a knee.
 
     Args:
@@ -155,13 +155,13 @@ def write_release(
         for split, count in counts.items():
             for grades in _grade_pairs(count, rng):
                 for number, (side, grade) in enumerate(zip(("right", "left"), grades, strict=True), start=1):
-                    image = Image.fromarray(draw(grade, seed=int(rng.integers(2**31)), side=side))
-                    _save(image, scratch / split / str(grade) / f"{patient}{side[0].upper()}.png")
+                    image = Image.fromarray(draw_knee(grade, seed=int(rng.integers(2**31)), side=side))
+                    _save_png(image, scratch / split / str(grade) / f"{patient}{side[0].upper()}.png")
                     if auto_test and split == "test":
                         left, top = rng.integers(0, 12, 2)
                         crop = image.crop((left, top, left + 212, top + 212))
                         again = crop.resize(image.size, Image.Resampling.BICUBIC)
-                        _save(again, scratch / "auto_test" / str(grade) / f"{patient}_{number}.png")
+                        _save_png(again, scratch / "auto_test" / str(grade) / f"{patient}_{number}.png")
                 patient += 1
         if folder.exists():
             folder.rmdir()
@@ -171,7 +171,7 @@ def write_release(
     return folder
 
 
-def _save(image: Image.Image, path: Path) -> None:
+def _save_png(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
 

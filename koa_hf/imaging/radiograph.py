@@ -72,7 +72,7 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
             integer, boolean or floating type, or a `Radiograph`, which is returned as it is. 8-bit data is taken as
             it is; anything deeper (16-bit PNG and TIFF, floats) is scaled so that its own minimum is black and its
             maximum white, because nothing in such a file says how many of its bits are used. DICOM is displayed as
-            `koa_hf.imaging.dicom.read` describes. Of several pages or frames, the first is read (of DICOM, the
+            `koa_hf.imaging.dicom.read_dicom` describes. Of several pages or frames, the first is read (of DICOM, the
             representative one), and a note says so.
         name: what to call it in messages; by default the file's name.
         max_pixels: larger images are refused before they are decoded (Pillow's own limit, about 179 million, stays).
@@ -89,7 +89,7 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
         try:
             return Radiograph(_grey_from_image(source, name, max_pixels), name)
         except (OSError, SyntaxError, ValueError) as error:  # opened lazily, and damaged further on
-            raise KoaError(_damaged(name, error)) from error
+            raise KoaError(_damaged_message(name, error)) from error
     if isinstance(source, (bytes, bytearray, memoryview)):
         name = name or "uploaded file"
         data = bytes(source)
@@ -106,9 +106,9 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
             raise KoaError(f"{name} can't be read: {error.strerror or error}.") from error
     sha256 = hashlib.sha256(data).hexdigest()
     if dicom.is_dicom(data):
-        pixels, side, view, notes = dicom.read(data, name, max_pixels)
+        pixels, side, view, notes = dicom.read_dicom(data, name, max_pixels)
         return Radiograph(pixels, name, side, view, notes, sha256, data)
-    return dataclasses.replace(_decode(data, name, max_pixels), sha256=sha256)
+    return dataclasses.replace(_decode_image(data, name, max_pixels), sha256=sha256)
 
 
 def is_radiograph_file(path: Path) -> bool:
@@ -127,7 +127,7 @@ def is_radiograph_file(path: Path) -> bool:
         return False
 
 
-def _decode(data: bytes, name: str, max_pixels: int) -> Radiograph:
+def _decode_image(data: bytes, name: str, max_pixels: int) -> Radiograph:
     try:
         with warnings.catch_warnings():
             # Pillow warns from its own limit on; ours is checked below, before any pixel is decoded.
@@ -150,11 +150,11 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Radiograph:
     except Image.DecompressionBombError as error:
         raise KoaError(_too_large(name, max_pixels)) from error
     except Exception as error:  # a damaged file can make Pillow raise nearly anything
-        raise KoaError(_damaged(name, error)) from error
+        raise KoaError(_damaged_message(name, error)) from error
     return Radiograph(pixels, name, notes=("The file holds several pages; the first was read.",) if several else ())
 
 
-def _damaged(name: str, error: Exception) -> str:
+def _damaged_message(name: str, error: Exception) -> str:
     return f"{name} is damaged or cut short ({error}); export or download it again."
 
 

@@ -55,7 +55,7 @@ class Network:
         return next(self.model.parameters()).device
 
 
-def build(wanted: str, network: Network, precision: str) -> "TorchEngine | OpenVinoEngine":
+def build_engine(wanted: str, network: Network, precision: str) -> "TorchEngine | OpenVinoEngine":
     """An engine for a network.
 
     Args:
@@ -125,7 +125,7 @@ class OpenVinoEngine:
         self._lock = threading.Lock()  # one computation at a time: each takes all cores
         try:
             file = _converted(network, network.int8 if precision == "int8" else None)
-            self._compiled = compiled(file, precision, PERFORMANCE_HINT="LATENCY")
+            self._compiled = compile_for_cpu(file, precision, PERFORMANCE_HINT="LATENCY")
             if precision == "bf16":
                 _check_in_bf16(network, self._compiled, file.with_name("bf16-is-close"))
         except (OSError, RuntimeError) as error:
@@ -136,7 +136,7 @@ class OpenVinoEngine:
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         with self._lock:
-            parts = [compute(self._compiled, part) for part in images.split(batch_sizes(len(images)))]
+            parts = [run_compiled(self._compiled, part) for part in images.split(batch_sizes(len(images)))]
         found = [torch.cat(values) for values in zip(*parts, strict=True)]
         return found[0], found[1] if self._measures else None
 
@@ -188,9 +188,9 @@ def _converted(network: Network, numbers: Int8 | None) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:  # the folder appears whole
         made = Path(temporary, "made")
         made.mkdir()
-        openvino.save_model(convert(traced, network.image_size), made / file.name, compress_to_fp16=False)
+        openvino.save_model(convert_to_openvino(traced, network.image_size), made / file.name, compress_to_fp16=False)
         precision = "int8" if numbers else "fp32"
-        compare(traced, compiled(made / file.name, precision), network.image_size, TOLERANCES[precision])
+        check_agreement(traced, compile_for_cpu(made / file.name, precision), network.image_size, TOLERANCES[precision])
         if not file.is_file():
             made.rename(folder)
     return file
@@ -200,12 +200,12 @@ def _check_in_bf16(network: Network, found, checked: Path) -> None:
     """Compare what OpenVINO computes in bfloat16 with torch in float32, once: `checked` is there from then on."""
     if not checked.exists():
         folded = _Features(xception.folded(network.model).float().cpu(), network.layer)
-        compare(folded, found, network.image_size, TOLERANCES["bf16"])
+        check_agreement(folded, found, network.image_size, TOLERANCES["bf16"])
         with contextlib.suppress(OSError):  # a cache that can only be read; then it is compared at every start
             checked.touch()
 
 
-def convert(network: nn.Module, image_size: int):
+def convert_to_openvino(network: nn.Module, image_size: int):
     """A network of images (batch, 3, image_size, image_size) as a model of OpenVINO's in float32, unchecked."""
     # OpenVINO's own converter reports its use to its maker without asking; the frontend that it is built on doesn't.
     from openvino._offline_transformations import apply_moc_transformations
@@ -215,7 +215,7 @@ def convert(network: nn.Module, image_size: int):
     example = torch.zeros(1, 3, SMALLEST, SMALLEST)  # nothing in the network depends on the size
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch would rather trace in another way
-        traced = torch.jit.trace(network, example, check_trace=False)  # `compare` checks it
+        traced = torch.jit.trace(network, example, check_trace=False)  # `check_agreement` checks it
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=example)  # has to outlive the conversion
     converted = frontend.convert(frontend.load(decoder))
@@ -225,7 +225,7 @@ def convert(network: nn.Module, image_size: int):
     return converted
 
 
-def compiled(model, precision: str, **options):
+def compile_for_cpu(model, precision: str, **options):
     """A model of OpenVINO's, or the file of one, made ready for the CPU in `fp32`, `bf16` or `int8`."""
     import openvino
 
@@ -233,19 +233,19 @@ def compiled(model, precision: str, **options):
     return openvino.Core().compile_model(model, "CPU", options)
 
 
-def compute(ready, images: torch.Tensor) -> list[torch.Tensor]:
+def run_compiled(ready, images: torch.Tensor) -> list[torch.Tensor]:
     """What a compiled network makes of images float32 (batch, 3, size, size), in memory of its own."""
     outputs = ready([images.contiguous().numpy()], share_inputs=True)
     return [torch.from_numpy(value.copy()) for value in outputs.values()]
 
 
-def compare(network: nn.Module, ready, image_size: int, tolerance: float) -> None:
+def check_agreement(network: nn.Module, ready, image_size: int, tolerance: float) -> None:
     """Raise a RuntimeError where a compiled network differs from torch by more than that share of the largest value."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, image_size, image_size, generator=generator) * 2 - 1
     with torch.no_grad():
         expected = network(images)
     expected = expected if isinstance(expected, tuple) else (expected,)
-    for ours, theirs in zip(compute(ready, images), expected, strict=True):
+    for ours, theirs in zip(run_compiled(ready, images), expected, strict=True):
         if not torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance * float(theirs.abs().max())):
             raise RuntimeError("its result differs from torch's")

@@ -42,7 +42,7 @@ class ModelFolder:
     note: str
 
 
-def find(model: str | os.PathLike | None = None, revision: str | None = None) -> ModelFolder:
+def find_model(model: str | os.PathLike | None = None, revision: str | None = None) -> ModelFolder:
     """The folder of a model, which is downloaded where it is one of the Hub's.
 
     Args:

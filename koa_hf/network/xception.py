@@ -280,7 +280,7 @@ def _step_of(parameter_name: str) -> str:
     return "block11_start" if in_start else step
 
 
-def save(
+def save_model(
     model: nn.Module, folder: str | os.PathLike, image_size: int, note: str = "", dtype: torch.dtype | None = None
 ) -> None:
     """Write config.json, model.safetensors and checksums.json: loadable by this project, timm and transformers.
@@ -314,10 +314,10 @@ def save(
     }
     save_weights(model, folder / WEIGHTS_FILE, dtype=dtype)
     write_text(folder / CONFIG_FILE, json.dumps(config, indent=2) + "\n")
-    checksums.record(folder)
+    checksums.write_checksums(folder)
 
 
-def load(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
+def load_model(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
     """Read a model folder: the network in evaluation mode, float32, and the preprocessing it was trained with.
 
     Raises:

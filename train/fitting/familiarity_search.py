@@ -38,7 +38,7 @@ def as_on_films(knees: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
         edge = rng.uniform(-_FRAMED, _FRAMED) / 2
         right, down = rng.uniform(-_OFF, _OFF, 2)
         box = ((right - edge) * width, (down - edge) * height, (1 + right + edge) * width, (1 + down + edge) * height)
-        pixels = localiser.cut(Radiograph(smaller, "knee"), box).pixels
+        pixels = localiser.crop(Radiograph(smaller, "knee"), box).pixels
         exponent = np.exp(rng.uniform(-1, 1) * np.log1p(_EXPONENT))
         varied.append(((pixels / 255) ** exponent * 255).round().astype(np.uint8))
     return varied

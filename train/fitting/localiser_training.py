@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from koa_hf.imaging import localiser
 from koa_hf.imaging.hog import BINS
-from koa_hf.imaging.localiser import Finder, Views, flat
+from koa_hf.imaging.localiser import Finder, Views, flattened
 from koa_hf.progress import progress_bar
 
 NOT_A_KNEE = 0.4  # a window that covers a knee less (intersection over union) shows none
@@ -140,14 +140,14 @@ def unfitted() -> Finder:
 def with_slide(finder: Finder, features: np.ndarray, is_knee: np.ndarray) -> Finder:
     """With the sliding window fitted to coarse features."""
     weight, bias = separated(features, is_knee)
-    least = np.quantile(flat(features[is_knee]) @ weight + bias, MISSED)
+    least = np.quantile(flattened(features[is_knee]) @ weight + bias, MISSED)
     weight = weight.reshape(finder.slide_weight.shape)
     return replace(finder, slide_weight=weight, slide_bias=bias, slide_least=float(least))
 
 
 def with_moves(finder: Finder, steps: Sequence[tuple[np.ndarray, np.ndarray]]) -> Finder:
     """With the corrections fitted, each to fine features and the ways to the knees."""
-    models = [Ridge(alpha=_RIDGE).fit(flat(features), way) for features, way in steps]
+    models = [Ridge(alpha=_RIDGE).fit(flattened(features), way) for features, way in steps]
     return replace(
         finder,
         move_weight=np.stack([model.coef_.T for model in models]).astype(np.float32),
@@ -164,7 +164,7 @@ def with_sides(finder: Finder, features: np.ndarray, right: np.ndarray) -> Finde
 
 def separated(features: np.ndarray, yes: np.ndarray) -> tuple[np.ndarray, float]:
     """Weights and bias of a logistic regression, both classes weighing the same."""
-    model = LogisticRegression(C=0.1, class_weight="balanced", max_iter=300).fit(flat(features), yes)
+    model = LogisticRegression(C=0.1, class_weight="balanced", max_iter=300).fit(flattened(features), yes)
     return model.coef_[0].astype(np.float32), float(model.intercept_[0])
 
 

@@ -56,11 +56,11 @@ class OpenVinoTrunk:
 
         self.cuts, self.engine = trunk.cuts, f"openvino {openvino.__version__}"
         self.dtype = DTYPES[precision]
-        converted = engines.convert(trunk, image_size)
+        converted = engines.convert_to_openvino(trunk, image_size)
 
         def checked(precision: str):
-            ready = engines.compiled(converted, precision, INFERENCE_NUM_THREADS=torch.get_num_threads())
-            engines.compare(trunk, ready, image_size, engines.TOLERANCES[precision])
+            ready = engines.compile_for_cpu(converted, precision, INFERENCE_NUM_THREADS=torch.get_num_threads())
+            engines.check_agreement(trunk, ready, image_size, engines.TOLERANCES[precision])
             return ready
 
         self._compiled = checked("fp32")
@@ -68,7 +68,7 @@ class OpenVinoTrunk:
             self._compiled = checked(precision)
 
     def __call__(self, images: torch.Tensor) -> list[torch.Tensor]:
-        return [value.to(self.dtype) for value in engines.compute(self._compiled, images)]
+        return [value.to(self.dtype) for value in engines.run_compiled(self._compiled, images)]
 
 
 AnyTrunk = Trunk | OpenVinoTrunk

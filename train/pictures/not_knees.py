@@ -338,7 +338,7 @@ def _rod(start: Sequence[float], end: Sequence[float], width: float, waist: floa
 
 
 def _drawn_knee(number: int, knees: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    return phantom.draw(number % NUM_GRADES, int(rng.integers(2**31)), str(rng.choice(["right", "left"])))
+    return phantom.draw_knee(number % NUM_GRADES, int(rng.integers(2**31)), str(rng.choice(["right", "left"])))
 
 
 # Knees, but not as the training shows them
