@@ -93,7 +93,7 @@ def main() -> int:
         raise KoaError("there is nothing to run.")
     given = ("--dataset", DATASET) if not missing("KOA_DATA") else ()
     builds = given and any(one.data for one in chosen) and not (ROOT / DATASET).exists()
-    if builds and not run("-m", "koa_hf.data.build", "build", os.environ["KOA_DATA"], DATASET):
+    if builds and not run("-m", "koa_hf", "dataset", "build", os.environ["KOA_DATA"], DATASET):
         raise KoaError(f"{DATASET} could not be built of {os.environ['KOA_DATA']}, for the reason above.")
     failed = []
     for one in chosen:

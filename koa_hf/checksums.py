@@ -1,22 +1,16 @@
 """What a model folder's files were when they were made, and whether they still are; and the same for downloads.
 
-    python -m koa_hf.checksums runs/paper             # check
-    python -m koa_hf.checksums runs/paper --record    # after a change that you mean: record what is there now
-
 checksums.json: {"config.json": SHA-256 in hex, "model.safetensors": ...}. Training writes it together with the two
 files; `koa_hf.hub.publish` refuses to publish a folder that differs from it.
 """
 
-import argparse
 import hashlib
 import json
 import os
 import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.errors import KoaError
 from koa_hf.files import write_text
 
 CHECKSUMS_FILE = "checksums.json"
@@ -46,14 +40,14 @@ def check(folder: str | os.PathLike) -> None:
         KoaError: no record, a damaged one, or a file that differs from it.
     """
     folder = Path(folder)
-    again = f"if you changed it yourself, record it with `python -m koa_hf.checksums {folder} --record`"
+    again = f"if you changed it yourself, record it with `koa checksums {folder} --record`"
     try:
         recorded = json.loads((folder / CHECKSUMS_FILE).read_text())
         recorded = {str(name): str(value) for name, value in recorded.items()}
     except FileNotFoundError as error:
         raise KoaError(
             f"{folder} has no {CHECKSUMS_FILE} to check its files by; record them with "
-            f"`python -m koa_hf.checksums {folder} --record`."
+            f"`koa checksums {folder} --record`."
         ) from error
     except (OSError, ValueError, AttributeError) as error:
         raise KoaError(f"{folder / CHECKSUMS_FILE} is damaged; {again}.") from error
@@ -89,21 +83,3 @@ def is_damaged(cached: str | os.PathLike) -> bool:
     except OSError:
         return True
     return False
-
-
-@exit_2_on_bad_input
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m koa_hf.checksums", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", type=Path, help="a model folder")
-    parser.add_argument("--record", action="store_true", help="write checksums.json instead of checking by it")
-    args = parser.parse_args(argv)
-    if args.record:
-        write_checksums(args.folder)
-    check(args.folder)
-    print(f"{args.folder}: as {CHECKSUMS_FILE} says")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from koa_hf.data.build import build
+from koa_hf.data.build import build_dataset
 from koa_hf.imaging import phantom
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network import xception
@@ -46,7 +46,7 @@ def release_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def dataset_folder(release_folder, tmp_path_factory) -> Path:
     """The data set built from `release_folder`. Shared by all tests: copy it before changing it."""
-    return build(release_folder, tmp_path_factory.mktemp("dataset") / "knees")
+    return build_dataset(release_folder, tmp_path_factory.mktemp("dataset") / "knees")
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
+from koa_hf.cli import main
 from koa_hf.data import shards
-from koa_hf.data.build import build
-from koa_hf.data.build import main as build_cli
+from koa_hf.data.build import build_dataset
 from koa_hf.data.load import dataset_fingerprint, load_dataset
 from koa_hf.data.release import RELEASED_COUNTS
 from koa_hf.data.verify import verify
@@ -106,7 +106,7 @@ def test_the_card_of_phantoms_does_not_pass_them_off_as_the_public_release(datas
 
 
 def test_building_twice_gives_the_same_bytes(release_folder, dataset_folder, tmp_path):
-    assert contents(build(release_folder, tmp_path / "again")) == contents(dataset_folder)
+    assert contents(build_dataset(release_folder, tmp_path / "again")) == contents(dataset_folder)
 
 
 def test_building_where_files_of_the_same_names_lie_keeps_the_image_bytes(
@@ -114,32 +114,32 @@ def test_building_where_files_of_the_same_names_lie_keeps_the_image_bytes(
 ):
     # datasets' own encoder replaces the bytes by the path where the working directory has such a file.
     monkeypatch.chdir(first(release_folder).parent)
-    assert contents(build(release_folder, tmp_path / "again")) == contents(dataset_folder)
+    assert contents(build_dataset(release_folder, tmp_path / "again")) == contents(dataset_folder)
 
 
 @pytest.mark.parametrize("prefix", ["", "kneeKL224/", "KneeXrayData/ClsKLData/kneeKL224/"])
 def test_a_zip_gives_the_same_as_its_folder(release_folder, dataset_folder, tmp_path, prefix):
     archive = zipped_release(release_folder, tmp_path / "release.zip", prefix, litter=True)
-    assert contents(build(archive, tmp_path / "out")) == contents(dataset_folder)
+    assert contents(build_dataset(archive, tmp_path / "out")) == contents(dataset_folder)
 
 
 def test_of_a_zip_with_both_editions_the_224_pixel_one_is_taken(release_folder, dataset_folder, tmp_path):
     archive = zipped_release(release_folder, tmp_path / "release.zip", "kneeKL224/")
     with zipfile.ZipFile(archive, "a") as both:
         both.write(first(release_folder), "kneeKL299/train/0/9000001R.png")
-    assert contents(build(archive, tmp_path / "out")) == contents(dataset_folder)
+    assert contents(build_dataset(archive, tmp_path / "out")) == contents(dataset_folder)
 
 
 def test_a_folder_above_the_release_and_a_release_with_some_splits_will_do(release, tmp_path):
     for split in ("test", "auto_test"):
         shutil.rmtree(release / split)
-    out = build(release.parent, tmp_path.parent / f"{tmp_path.name}-out")
+    out = build_dataset(release.parent, tmp_path.parent / f"{tmp_path.name}-out")
     assert list(load_dataset(out)) == ["train", "validation"]
 
 
 def test_many_shards_hold_the_same_rows_as_one(release_folder, dataset_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "IMAGES_PER_SHARD", 15)
-    out = build(release_folder, tmp_path / "out")
+    out = build_dataset(release_folder, tmp_path / "out")
     assert len(list(out.glob("data/train-*-of-00003.parquet"))) == 3
     whole, sharded = (load_dataset(folder)["train"] for folder in (dataset_folder, out))
     assert dataset_fingerprint(sharded) == dataset_fingerprint(whole)
@@ -147,22 +147,22 @@ def test_many_shards_hold_the_same_rows_as_one(release_folder, dataset_folder, t
 
 
 def test_an_existing_folder_is_kept_unless_overwrite_is_given_and_it_is_a_data_set(release, built, tmp_path, capsys):
-    assert build_cli(["build", str(release), str(built)]) == 2
+    assert main(["dataset", "build", str(release), str(built)]) == 2
     assert "give --overwrite" in capsys.readouterr().err
     shutil.rmtree(release / "auto_test")
-    assert build_cli(["build", str(release), str(built), "--overwrite"]) == 0
+    assert main(["dataset", "build", str(release), str(built), "--overwrite"]) == 0
     assert not (built / "auto_test").exists()
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "notes.txt").write_text("mine")
-    assert build_cli(["build", str(release), str(mine), "--overwrite"]) == 2
+    assert main(["dataset", "build", str(release), str(mine), "--overwrite"]) == 2
     assert (mine / "notes.txt").read_text() == "mine"
 
 
 # Each case: what is done to a release, and what the one sentence must name.
 def stray_file(release: Path) -> str:
     (release / "train" / "notes.txt").write_text("hello")
-    return "train/notes.txt doesn't belong"
+    return "train/notes.txt does not belong"
 
 
 def stray_image(release: Path) -> str:
@@ -234,36 +234,36 @@ DAMAGES = [
 def test_a_damaged_release_is_refused_in_one_sentence_and_leaves_nothing_behind(damage, release, tmp_path, capsys):
     message = damage(release)
     before = sorted(tmp_path.iterdir())
-    assert build_cli(["build", str(release), str(tmp_path / "out")]) == 2
+    assert main(["dataset", "build", str(release), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     with pytest.raises(KoaError, match=message):
-        build(release, tmp_path / "out")
+        build_dataset(release, tmp_path / "out")
     assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_verify_reports_what_build_refuses(damage, release, capsys):
     damage(release)
-    assert build_cli(["verify", str(release)]) == 2
+    assert main(["dataset", "verify", str(release)]) == 2
     assert "problem:" in capsys.readouterr().out
 
 
 def test_a_source_that_is_not_the_release_is_refused(release_folder, tmp_path):
     with pytest.raises(KoaError, match="doesn't exist"):
-        build(tmp_path / "nowhere", tmp_path / "out")
+        build_dataset(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "text.zip").write_text("hello")
     with pytest.raises(KoaError, match="neither a folder nor a zip"):
-        build(tmp_path / "text.zip", tmp_path / "out")
+        build_dataset(tmp_path / "text.zip", tmp_path / "out")
     with pytest.raises(KoaError, match="no folder train, val or test"):
-        build(tmp_path, tmp_path.parent / "out")
+        build_dataset(tmp_path, tmp_path.parent / "out")
     with pytest.raises(KoaError, match="single split; give the folder above it"):
-        build(release_folder / "train", tmp_path / "out")
+        build_dataset(release_folder / "train", tmp_path / "out")
     with pytest.raises(KoaError, match="lies within the release"):
-        build(release_folder, release_folder / "out")
+        build_dataset(release_folder, release_folder / "out")
     with pytest.raises(KoaError, match="can't be written"):
-        build(release_folder, tmp_path / "text.zip" / "out")
+        build_dataset(release_folder, tmp_path / "text.zip" / "out")
 
 
 def test_a_zip_cut_short_and_a_damaged_member_are_refused(release_folder, tmp_path):
@@ -271,11 +271,11 @@ def test_a_zip_cut_short_and_a_damaged_member_are_refused(release_folder, tmp_pa
     data = bytearray(archive.read_bytes())
     (tmp_path / "short.zip").write_bytes(data[: len(data) // 2])
     with pytest.raises(KoaError, match="neither a folder nor a zip"):
-        build(tmp_path / "short.zip", tmp_path / "out")
+        build_dataset(tmp_path / "short.zip", tmp_path / "out")
     data[1000:1010] = bytes(10)  # within the first image, stored uncompressed
     (tmp_path / "bad.zip").write_bytes(data)
     with pytest.raises(KoaError, match=r"Bad CRC-32.*download the release again"):
-        build(tmp_path / "bad.zip", tmp_path / "out")
+        build_dataset(tmp_path / "bad.zip", tmp_path / "out")
 
 
 # --- verify
@@ -293,10 +293,10 @@ def test_verify_finds_nothing_wrong_with_a_release_or_what_was_built_of_it(relea
 
 
 def test_verify_prints_a_table_and_writes_json(release_folder, tmp_path, capsys):
-    assert build_cli(["verify", str(release_folder), "--json", str(tmp_path / "report.json")]) == 0
+    assert main(["dataset", "verify", str(release_folder), "--json", str(tmp_path / "report.json")]) == 0
     printed = capsys.readouterr().out
     assert "validation" in printed
-    assert "nothing wrong" in printed
+    assert "no problems" in printed
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ok"] is True
     assert report["counts"]["test"] == counts_of(release_folder, "test")
@@ -323,21 +323,21 @@ def test_verify_notes_images_that_differ_in_size_or_depth(release):
     Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16) * 100).save(path)
     report = verify(release)
     assert report.formats == {"224x224 L": 87, "224x224 I;16": 1}
-    assert "not all alike" in " ".join(report.notes)
+    assert "differ in format" in " ".join(report.notes)
 
 
 def test_verify_misses_shards_rows_and_columns(built):
     shard = first(built, "data/train-*.parquet")
     table = pq.read_table(shard)
     pq.write_table(table.slice(1), shard)
-    assert any("its card says 40" in problem for problem in verify(built).problems)
+    assert any("its card states 40" in problem for problem in verify(built).problems)
     shard.rename(shard.with_name("train-00000-of-00002.parquet"))
     assert any("lacks 1 of its 2" in problem for problem in verify(built).problems)
     pq.write_table(table.drop_columns("patient_id"), first(built, "data/train-*.parquet"))
     with pytest.raises(KoaError, match="has no column patient_id"):
         verify(built)
     first(built, "data/train-*.parquet").write_bytes(b"PAR1")
-    with pytest.raises(KoaError, match="no readable Parquet"):
+    with pytest.raises(KoaError, match="not a readable Parquet"):
         verify(built)
 
 
@@ -357,7 +357,7 @@ def test_verify_knows_the_released_counts(real_data):
 def test_loading_the_release_itself_says_to_build_first(release_folder, tmp_path):
     archive = zipped_release(release_folder, tmp_path / "release.zip", "")
     for source in (release_folder, archive):
-        with pytest.raises(KoaError, match=r"run `python -m koa_hf\.dataset build"):
+        with pytest.raises(KoaError, match=r"run `koa dataset build"):
             load_dataset(source)
 
 

@@ -18,6 +18,7 @@ from huggingface_hub import DatasetCard, ModelCard, SpaceCard
 from playwright.sync_api import Page, expect
 
 from koa_hf import Grader, checksums
+from koa_hf.cli import main
 from koa_hf.grades import GRADE_NAMES
 from tests.demo import REPOSITORY, running_demo
 from tests.fake_hub.server import Hub
@@ -27,8 +28,8 @@ DATASET, MODEL = "user/knee-kl", "user/koa-xception"
 
 
 def push(hub: Hub, home: Path, *arguments: object, token: str | None = "write") -> subprocess.CompletedProcess:
-    """`python -m koa_hf.hub.publish ...`, logged in to the Hub."""
-    command = [sys.executable, "-m", "koa_hf.hub.publish", *map(str, arguments)]
+    """`koa push ...`, logged in to the Hub."""
+    command = [sys.executable, "-m", "koa_hf", "push", *map(str, arguments)]
     environment = hub.environment(home, token)
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=120)
 
@@ -61,7 +62,7 @@ class Circle:
 @pytest.fixture(scope="session")
 def circle(shared_hub, dataset_folder, tmp_path_factory) -> Circle:
     work = tmp_path_factory.mktemp("circle")
-    pushed = push(shared_hub, work / "maker", "push-dataset", dataset_folder, DATASET, "--tag", "v1.0")
+    pushed = push(shared_hub, work / "maker", "dataset", dataset_folder, DATASET, "--tag", "v1.0")
     assert pushed.returncode == 0, pushed.stderr
     assert pushed.stdout.startswith(f"{shared_hub.url}/datasets/{DATASET}/tree/v1.0  (private, commit ")
 
@@ -164,7 +165,7 @@ def test_a_card_does_not_give_figures_of_other_rules_for_those_of_the_model(circ
 
     folder = shutil.copytree(circle.run, tmp_path / "run")
     Rules(temperature=2).save(folder)
-    with pytest.raises(KoaError, match=r"measured by other rules.*measure it again by train/evaluate\.py"):
+    with pytest.raises(KoaError, match=r"measured by other rules.*measure it again by train/validate\.py"):
         model_card.render(folder)
 
 
@@ -340,7 +341,7 @@ def test_the_demo_starts_from_an_id_and_later_without_a_network(circle, knee_png
 
 
 def test_a_space_runs_as_it_stands(circle, tmp_path):
-    done = push(circle.hub, tmp_path, "push-space", "user/koa-demo", "--model", MODEL)
+    done = push(circle.hub, tmp_path, "space", "user/koa-demo", "--model", MODEL)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{circle.hub.url}/spaces/user/koa-demo  (private, commit ")
     published = circle.commit("space", "user/koa-demo")
@@ -363,20 +364,20 @@ def test_a_space_runs_as_it_stands(circle, tmp_path):
 
 CLIENT = """
 import contextlib, io, json, os
-from koa_hf.hub import publish
+from koa_hf.cli import main
 for name, (token, *arguments) in json.loads({cases!r}).items():
     os.environ.pop("HF_TOKEN", None)
     if token:
         os.environ["HF_TOKEN"] = token
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = publish.main(arguments)
+        code = main(["push", *arguments])
     found[name] = [code, out.getvalue(), err.getvalue().strip().split("\\r")[-1].split("\\n")[-1]]
 """
 
 
 def commands(hub: Hub, home: Path, cases: dict[str, tuple], **variables: str) -> dict[str, tuple[int, str, str]]:
-    """Run many publishing commands in one process: exit code, stdout and the last line of stderr of each."""
+    """Run many `koa push` commands in one process: exit code, stdout and the last line of stderr of each."""
     cases = {name: (hub.token(token) if token else None, *map(str, rest)) for name, (token, *rest) in cases.items()}
     code = "found = {}\n" + CLIENT.format(cases=json.dumps(cases))
     done = hub.run(code + "\nprint('FOUND', json.dumps(found))", home, **variables)
@@ -395,15 +396,15 @@ def test_versions_branches_and_what_is_left_over(hub, dataset_folder, circle, tm
         hub,
         tmp_path,
         {
-            "first": ("write", "push-dataset", dataset_folder, name, "--tag", "v1", "--public"),
-            "again": ("write", "push-dataset", dataset_folder, name, "--public"),
-            "smaller": ("write", "push-dataset", smaller, name, "--public", "--tag", "v2"),
-            "taken": ("write", "push-dataset", smaller, name, "--public", "--tag", "v1"),
-            "branch": ("write", "push-dataset", dataset_folder, name, "--public", "--revision", "trial"),
-            "no name for a tag": ("write", "push-dataset", smaller, name, "--public", "--tag", "v 3"),
-            "to a tag": ("write", "push-dataset", dataset_folder, name, "--public", "--revision", "v1"),
-            "public by mistake": ("write", "push-dataset", dataset_folder, name),
-            "model": ("write", "push-model", circle.run, "user/model", "--dataset", "user/other"),
+            "first": ("write", "dataset", dataset_folder, name, "--tag", "v1", "--public"),
+            "again": ("write", "dataset", dataset_folder, name, "--public"),
+            "smaller": ("write", "dataset", smaller, name, "--public", "--tag", "v2"),
+            "taken": ("write", "dataset", smaller, name, "--public", "--tag", "v1"),
+            "branch": ("write", "dataset", dataset_folder, name, "--public", "--revision", "trial"),
+            "no name for a tag": ("write", "dataset", smaller, name, "--public", "--tag", "v 3"),
+            "to a tag": ("write", "dataset", dataset_folder, name, "--public", "--revision", "v1"),
+            "public by mistake": ("write", "dataset", dataset_folder, name),
+            "model": ("write", "model", circle.run, "user/model", "--dataset", "user/other"),
         },
     )
     repository = hub.store.repository("dataset", name)
@@ -414,7 +415,7 @@ def test_versions_branches_and_what_is_left_over(hub, dataset_folder, circle, tm
     assert not [path for path in repository.commit("main").files if path.startswith("auto_test/")]
     assert [path for path in repository.commit("v1").files if path.startswith("auto_test/")]
     assert repository.commit("trial").files.keys() == repository.commit("v1").files.keys()
-    assert "has a version v1 already" in found["taken"][2]
+    assert "already has a version v1" in found["taken"][2]
     assert "is a tag" in found["to a tag"][2]
     assert "is public; give --public" in found["public by mistake"][2]
     assert "'v 3' can't be a name" in found["no name for a tag"][2]
@@ -445,22 +446,22 @@ def test_what_is_not_fit_for_the_hub_is_refused_and_leaves_nothing_there(hub, da
 
     name = "user/refused"
     cases = {
-        "not logged in": (None, "push-dataset", dataset_folder, name),
-        "a token that reads": ("read", "push-dataset", dataset_folder, name),
-        "somebody else's": ("stranger", "push-dataset", dataset_folder, name),
-        "no model folder": ("write", "push-model", tmp_path, name),
-        "a model as data": ("write", "push-dataset", circle.run, name),
-        "changed": ("write", "push-model", changed, name),
-        "unrecorded": ("write", "push-model", unrecorded, name),
-        "cardless": ("write", "push-model", cardless, name),
-        "no YAML": ("write", "push-model", no_yaml, name),
-        "bad YAML": ("write", "push-model", bad_yaml, name),
-        "no licence": ("write", "push-model", not_licensed, name),
-        "the Hub's rules": ("write", "push-model", refused_by_hub, name),
-        "a shard missing": ("write", "push-dataset", short, name),
-        "a bad name": ("write", "push-dataset", dataset_folder, "user/not/a/name"),
-        "no owner": ("write", "push-dataset", dataset_folder, "knees"),
-        "a Space without its model": ("write", "push-space", name, "--model", "user/nothing"),
+        "not logged in": (None, "dataset", dataset_folder, name),
+        "a token that reads": ("read", "dataset", dataset_folder, name),
+        "somebody else's": ("stranger", "dataset", dataset_folder, name),
+        "no model folder": ("write", "model", tmp_path, name),
+        "a model as data": ("write", "dataset", circle.run, name),
+        "changed": ("write", "model", changed, name),
+        "unrecorded": ("write", "model", unrecorded, name),
+        "cardless": ("write", "model", cardless, name),
+        "no YAML": ("write", "model", no_yaml, name),
+        "bad YAML": ("write", "model", bad_yaml, name),
+        "no licence": ("write", "model", not_licensed, name),
+        "the Hub's rules": ("write", "model", refused_by_hub, name),
+        "a shard missing": ("write", "dataset", short, name),
+        "a bad name": ("write", "dataset", dataset_folder, "user/not/a/name"),
+        "no owner": ("write", "dataset", dataset_folder, "knees"),
+        "a Space without its model": ("write", "space", name, "--model", "user/nothing"),
     }
     said = {
         "not logged in": "you are not logged in; run `hf auth login`",
@@ -471,13 +472,13 @@ def test_what_is_not_fit_for_the_hub_is_refused_and_leaves_nothing_there(hub, da
         "changed": "config.json is not the file that checksums.json records",
         "unrecorded": "has no checksums.json",
         "cardless": "has no readable card",
-        "no YAML": "fails validation: it doesn't begin with YAML",
+        "no YAML": "fails validation: it does not begin with YAML",
         "bad YAML": "fails validation",
         "no licence": "fails validation: its YAML has no license",
         "the Hub's rules": "fails the Hub's validation",
         "a shard missing": "train",
         "a bad name": "can't be a name on the Hub",
-        "no owner": "doesn't say whose it is",
+        "no owner": "names no owner",
         "a Space without its model": "there is no model user/nothing on the Hub",
     }
     found = commands(hub, tmp_path / "home", cases)
@@ -487,22 +488,20 @@ def test_what_is_not_fit_for_the_hub_is_refused_and_leaves_nothing_there(hub, da
         assert said[case] in err, case
     assert not hub.store.repositories
     hub.stop()
-    gone = commands(hub, tmp_path / "home", {"no network": ("write", "push-dataset", dataset_folder, name)})
+    gone = commands(hub, tmp_path / "home", {"no network": ("write", "dataset", dataset_folder, name)})
     assert "the Hub can't be reached" in gone["no network"][2]
 
 
 def test_a_dry_run_lists_files_and_sizes_without_token_or_network(dataset_folder, circle, tmp_path, capsys):
-    from koa_hf.hub import publish as command
-
     # This process is offline (see conftest.py) and has no token.
-    assert command.main(["push-dataset", str(dataset_folder), "user/knees", "--dry-run"]) == 0
-    assert command.main(["push-model", str(circle.run), "user/model", "--dry-run"]) == 0
-    assert command.main(["push-space", "user/demo", "--model", "user/model", "--dry-run"]) == 0
+    assert main(["push", "dataset", str(dataset_folder), "user/knees", "--dry-run"]) == 0
+    assert main(["push", "model", str(circle.run), "user/model", "--dry-run"]) == 0
+    assert main(["push", "space", "user/demo", "--model", "user/model", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"data/train-00000-of-00001\.parquet\s+[\d.]+ MB", out)
     assert re.search(r"model\.safetensors\s+84 MB", out)
     assert re.search(r"^app\.py\s+\d+ kB", out, re.MULTILINE)
-    assert "would become the Space user/demo" in out
+    assert "for the Space user/demo" in out
     assert "predictions.csv" not in out
 
 

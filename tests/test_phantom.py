@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from koa_hf.cli import main
 from koa_hf.errors import KoaError
 from koa_hf.imaging import phantom
 from koa_hf.imaging.polarity import is_negative
@@ -75,7 +76,7 @@ def test_a_phantom_release_has_the_shape_of_the_public_one(release_folder):
 
 
 def test_the_command_shares_its_patients_out_and_says_what_it_wrote(tmp_path, capsys):
-    assert phantom.main([str(tmp_path / "out"), "--patients", "10"]) == 0
+    assert main(["phantom", str(tmp_path / "out"), "--patients", "10"]) == 0
     assert "20 drawn knees of 10 patients" in capsys.readouterr().out
     counts = {split: len(list((tmp_path / "out" / split).rglob("*.png"))) for split in phantom.SPLITS}
     assert counts == {"train": 8, "val": 6, "test": 6}
@@ -84,7 +85,7 @@ def test_the_command_shares_its_patients_out_and_says_what_it_wrote(tmp_path, ca
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("mine")
-    assert phantom.main([str(tmp_path)]) == 2
+    assert main(["phantom", str(tmp_path)]) == 2
     assert "not an empty folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from koa_hf import Grader, checksums
-from koa_hf.data.build import build
+from koa_hf.data.build import build_dataset
 from koa_hf.grades import GRADE_NAMES
 from koa_hf.imaging import phantom
 from train.audit import CONTROLS
@@ -242,7 +242,7 @@ def test_a_finished_run_is_neither_overwritten_nor_resumed(finished, dataset_fol
 def test_a_head_on_frozen_imagenet_features_learns_from_real_knees(real_data, tmp_path):
     if not (weights := os.environ.get("KOA_WEIGHTS")):
         pytest.skip("KOA_WEIGHTS does not name the ImageNet weights of Xception (a safetensors file)")
-    knees = build(real_data, tmp_path / "knee-kl")
+    knees = build_dataset(real_data, tmp_path / "knee-kl")
     run(
         knees,
         tmp_path / "run",

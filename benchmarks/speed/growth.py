@@ -30,7 +30,7 @@ import psutil
 from matplotlib.figure import Figure
 
 from benchmarks.recording import record, show
-from koa_hf.data.release import Knee, Release
+from koa_hf.data.release import Release, ReleaseImage
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing
 from koa_hf.grades import NUM_GRADES
@@ -84,7 +84,7 @@ def cost(command: list[str], environment: dict[str, str], code: int = 0) -> Cost
     return Cost(seconds, busy, own / 1e6, mapped / 1e6)
 
 
-def part_of(knees: list[Knee], images: int | None) -> list[Knee]:
+def part_of(knees: list[ReleaseImage], images: int | None) -> list[ReleaseImage]:
     """About so many knees of a release, the same number of each split, every grade among them; None: all."""
     if images is None:
         return knees
@@ -95,7 +95,7 @@ def part_of(knees: list[Knee], images: int | None) -> list[Knee]:
     return [knee for group in groups.values() for knee in group[:each]]
 
 
-def repeat(release: Release, knees: list[Knee], times: int, folder: Path) -> None:
+def repeat(release: Release, knees: list[ReleaseImage], times: int, folder: Path) -> None:
     """A release-shaped folder that holds some knees so many times, every time of other patients."""
     patients = {patient: i for i, patient in enumerate(sorted({knee.patient_id for knee in knees}))}
     for split in {knee.split for knee in knees}:
@@ -121,14 +121,16 @@ def row(step: str, images: int, measured: Cost) -> dict:
     return {"images": images, **asdict(measured)}
 
 
-def built(release: Release, knees: list[Knee], factor: int, folder: Path, environment: dict) -> tuple[str, Cost]:
+def built(
+    release: Release, knees: list[ReleaseImage], factor: int, folder: Path, environment: dict
+) -> tuple[str, Cost]:
     """A data set of some knees so many times, and what building it cost."""
     repeat(release, knees, factor, folder / "in")
-    command = [sys.executable, "-m", "koa_hf.data.build", "build", str(folder / "in"), str(folder / "out")]
+    command = [sys.executable, "-m", "koa_hf", "dataset", "build", str(folder / "in"), str(folder / "out")]
     return str(folder / "out"), cost(command, environment)
 
 
-def evaluated(model: str, data: str, knees: list[Knee], folder: Path, environment: dict) -> tuple[int, Cost]:
+def evaluated(model: str, data: str, knees: list[ReleaseImage], folder: Path, environment: dict) -> tuple[int, Cost]:
     """How many of the knees are in the split that is evaluated, and what that cost."""
     splits = [knee.split for knee in knees]
     split = "validation" if "validation" in splits else splits[0]
@@ -136,12 +138,12 @@ def evaluated(model: str, data: str, knees: list[Knee], folder: Path, environmen
     return splits.count(split), cost([*command, "--output-dir", str(folder / "evaluation")], environment)
 
 
-def of_release(release: Release, knees: list[Knee], factor: int, folder: Path, environment: dict) -> Rows:
+def of_release(release: Release, knees: list[ReleaseImage], factor: int, folder: Path, environment: dict) -> Rows:
     """build, verify, and an evaluation whose network takes little time: what else it does has to show."""
     data, build = built(release, knees, factor, folder, environment)
     images = factor * len(knees)
     # The same knees several times over are a problem that it has to find.
-    verify = cost([sys.executable, "-m", "koa_hf.data.build", "verify", data], environment, code=2 if factor > 1 else 0)
+    verify = cost([sys.executable, "-m", "koa_hf", "dataset", "verify", data], environment, code=2 if factor > 1 else 0)
     xception.save_model(xception.build(pretrained=False), folder / "small", SMALL, "untrained")
     count, evaluation = evaluated(str(folder / "small"), data, knees, folder, environment)
     small = f"evaluation at {SMALL} px"
@@ -152,7 +154,7 @@ def of_release(release: Release, knees: list[Knee], factor: int, folder: Path, e
     }
 
 
-def with_network(release: Release, knees: list[Knee], factor: int, folder: Path, environment: dict) -> Rows:
+def with_network(release: Release, knees: list[ReleaseImage], factor: int, folder: Path, environment: dict) -> Rows:
     """Trunk cache, and evaluation of one split."""
     data, _ = built(release, knees, factor, folder, environment)
     command = [sys.executable, "benchmarks/speed/fill_trunk_cache.py", data, "--folder", str(folder / "cache")]

@@ -98,14 +98,14 @@ CASES = [
 
 def run(cases: list[Case], work: Path) -> list[dict]:
     """Run the cases, one client process for all of them; a row each, in order."""
-    from koa_hf.data.build import build
+    from koa_hf.data.build import build_dataset
     from koa_hf.imaging import phantom
     from tests.fake_hub.faults import Fault
     from tests.fake_hub.server import Hub
 
     releases = {name: phantom.write_release(work / name, {"train": 6, "val": 3, "test": 3}, seed) for seed, name in
                 enumerate(("earlier", "later"))}  # fmt: skip
-    folders = {name: build(release, work / f"{name}-built") for name, release in releases.items()}
+    folders = {name: build_dataset(release, work / f"{name}-built") for name, release in releases.items()}
     model = _model(work / "model")
     rows = []
     with Hub(work / "hub") as hub:

@@ -1,4 +1,4 @@
-"""The data set's card: its tables and YAML are counted from the images packed, never typed by hand."""
+"""The data set's card, with tables and YAML counted from the images packed."""
 
 from pathlib import Path
 
@@ -7,17 +7,17 @@ from datasets.info import DatasetInfosDict
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from koa_hf.data.release import AUTO_TEST, EDITIONS, Knee, count_grades, count_patients, edition_of
+from koa_hf.data.release import AUTO_TEST, EDITIONS, ReleaseImage, count_grades, count_patients, edition_of
 from koa_hf.data.shards import FEATURES
 from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
 
 PLACEHOLDER = "FOLDER_OR_HUB_ID"
-"""Stands in the card for where the data set lies; `koa_hf.hub.publish` puts the repository's id there."""
+"""Stands in the card for the data set's location; publishing replaces it by the repository's id."""
 
 _CARD = """\
 # {title}
 
-Anteroposterior X-rays of single knees, each with its Kellgren-Lawrence (KL) grade of osteoarthritis, 0 to 4.
+Anteroposterior radiographs of single knees, each with its Kellgren-Lawrence (KL) grade of osteoarthritis, 0 to 4.
 This copy is {edition}.
 
 > {notice}
@@ -33,7 +33,7 @@ print(knees["{first}"].features["label"].names)
 
 {table}
 
-No patient is in two splits. `load_dataset` gives these splits.{auto_test}
+No patient is in two splits.{auto_test}
 
 ## Columns
 
@@ -41,9 +41,9 @@ No patient is in two splits. `load_dataset` gives these splits.{auto_test}
 |---|---|
 | `image` | the released PNG, byte for byte |
 | `label` | KL grade: {grades} |
-| `patient_id` | a number; the two knees of a patient share it, so split again by patient, never by image |
+| `patient_id` | seven digits, shared by both knees of a patient; if you split again, split by patient |
 | `side` | `left` or `right` knee |
-| `file_name` | the name in the release |
+| `file_name` | file name in the release |
 
 {source}"""
 
@@ -52,7 +52,7 @@ _CARD_SOURCE = """\
 
 Pingjun Chen, *Knee Osteoarthritis Severity Grading Dataset*, Mendeley Data, 2018,
 doi [10.17632/56rmx5bjcr.1](https://doi.org/10.17632/56rmx5bjcr.1), licence
-[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/): keep the credit when you share it. Derived from the
+[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/): credit it when you share the data. Derived from the
 Osteoarthritis Initiative (OAI). The images and labels are unchanged; only the packaging is new.
 
 ```bibtex
@@ -69,31 +69,31 @@ Osteoarthritis Initiative (OAI). The images and labels are unchanged; only the p
 ## Known issues
 
 - About 1.2 % of the images are photographic negatives (bone dark): roughly 70 in train, 14 in validation, 26 in test.
-- The grades are far from balanced: 40 % are grade 0 and 3 % grade 4.
-- Grade 1 ("doubtful") is noisy by nature; radiologists agree among themselves with a weighted kappa of 0.56 to 0.97,
-  depending on the study.
-- Both knees of a patient share their grade in about half of the pairs: splitting by image leaks.
-- The release shows the test patients a second time, cropped by a detector (here the configuration `auto_test`, where
-  it was packed). Never train on it and never pool it with `test`.
+- The grades are imbalanced: 40 % are grade 0 and 3 % grade 4.
+- Grade 1 ("doubtful") is noisy: inter-reader agreement on the KL scale is a weighted kappa of 0.56 to 0.97, depending
+  on the study.
+- The two knees of a patient have the same grade in about half of the patients, so splitting by image leaks.
+- The release shows the test patients a second time, cropped by a detector (the configuration `auto_test`, if it was
+  packed). Do not train on it or pool it with `test`.
 """
 
 _CARD_OTHER_SOURCE = """\
 ## Source
 
 The number of images differs from the public release (Chen, 2018, doi 10.17632/56rmx5bjcr.1), so this is a selection
-from it, or other data in its shape, such as drawn phantoms. Say here where it comes from before sharing it.
+from it, or other data in its layout, such as drawn phantoms. State the source here before you share it.
 """
 
 
-def render(knees: list[Knee], splits: dict[str, datasets.SplitInfo], folder: Path) -> DatasetCard:
-    """The card: YAML that `datasets` and the Hub read, then what a person wants to know.
+def render(images: list[ReleaseImage], splits: dict[str, datasets.SplitInfo], folder: Path) -> DatasetCard:
+    """Render the card: YAML for `datasets` and the Hub, then the description.
 
     Args:
-        knees: every image packed.
-        splits: what was written of each split, by its name in the release's terms (`auto_test` is one of them).
-        folder: where the shards lie, to tell how much there is to download.
+        images: every image packed.
+        splits: split, with `auto_test` as one of them -> what was written.
+        folder: the data set's folder with its shards, for the download size.
     """
-    counts = count_grades(knees)
+    counts = count_grades(images)
     edition = edition_of(counts)
     total = sum(map(sum, counts.values()))
     title = "Knee osteoarthritis X-rays with Kellgren-Lawrence grades"
@@ -122,13 +122,13 @@ def render(knees: list[Knee], splits: dict[str, datasets.SplitInfo], folder: Pat
     files.to_dataset_card_data(data)
     infos.to_dataset_card_data(data)
 
-    patients = count_patients(knees)
+    patients = count_patients(images)
     rows = [f"| split | {' | '.join(f'{g.value} {g.name}' for g in GRADES)} | images | patients |", "|---" * 8 + "|"]
     for split, grades in counts.items():
         rows.append(f"| {split} | {' | '.join(map(str, grades))} | {sum(grades)} | {patients[split]} |")
     auto_test = (
-        f" `load_dataset(..., {AUTO_TEST!r})` gives the patients of test a second time, cropped by a detector: "
-        "never train on it, never pool it with test."
+        f" `load_dataset(..., {AUTO_TEST!r})` loads the test patients a second time, cropped by a detector: "
+        "do not train on it or pool it with test."
         if AUTO_TEST in splits
         else ""
     )

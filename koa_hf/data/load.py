@@ -1,4 +1,4 @@
-"""Load a built data set: from a folder, or one commit of the Hub with its files checked against the Hub's checksums."""
+"""Load a built data set from a folder, or from one commit of the Hub with its files checked against their checksums."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 from huggingface_hub import constants, resolve_revision
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RevisionResolutionError
-from huggingface_hub.utils import httpx  # the client that the library uses: its errors are the ones to catch
+from huggingface_hub.utils import httpx  # the HTTP client of huggingface_hub, for its errors
 
 from koa_hf.checksums import is_damaged
 from koa_hf.data.shards import check_built, check_columns, first_line
@@ -23,24 +23,24 @@ def load_dataset(
     """Load a built data set.
 
     Args:
-        path_or_id: a folder that `build` wrote, or the id of a data set on the Hub.
-        configuration: `default` (train, validation, test), or `auto_test` by name.
-        revision: branch, tag or commit on the Hub; nothing for a folder. `commit_of` says what it was.
+        path_or_id: a folder that `koa dataset build` wrote, or the id of a data set on the Hub.
+        configuration: `default` (train, validation, test), or `auto_test`.
+        revision: branch, tag or commit on the Hub; ignored for a folder. `commit_of` tells the commit.
 
     Returns:
-        The splits that are there, with the columns of `shards.FEATURES`.
+        The splits that exist, with the columns `shards.FEATURES`.
 
     Raises:
-        KoaError: nothing there, the release itself instead of what `build` makes of it, no network, an unknown
-            configuration, or columns missing.
+        KoaError: nothing there, the release itself instead of the data set built from it, no network, an unknown
+            configuration, or missing columns.
     """
     path = Path(path_or_id)
     if path.exists():
         check_built(path)
-        # An absolute path can't be taken for a Hub id, nor for one of the loaders that `datasets` has by name.
+        # Absolute, so that `datasets` takes it neither for a Hub id nor for one of its own loaders, such as csv.
         path_or_id = str(path.resolve())
     elif path.is_absolute() or str(path_or_id).startswith((".", "~")) or len(path.parts) > 2:
-        raise KoaError(f"{path_or_id} doesn't exist; give a folder written by `python -m koa_hf.data.build build`.")
+        raise KoaError(f"{path_or_id} doesn't exist; give a folder written by `koa dataset build`.")
     name = str(path if path.exists() else path_or_id)
     try:
         if path.exists():
@@ -49,12 +49,12 @@ def load_dataset(
             loaded = _load_from_hub(str(path_or_id), configuration, revision)
     except (ConnectionError, OfflineModeIsEnabled, httpx.TransportError) as error:
         raise KoaError(
-            f"{name} is no folder here, and the Hugging Face Hub can't be reached to look for it there, or the "
-            "connection broke; check the path, or the network (and that HF_HUB_OFFLINE is not set)."
+            f"{name} is not a local folder, and the Hugging Face Hub can't be reached, or the connection broke; "
+            "check the path, or the network (and that HF_HUB_OFFLINE is not set)."
         ) from error
     except datasets.exceptions.DatasetNotFoundError as error:
         raise KoaError(
-            f"{name} is neither a folder here nor a data set on the Hugging Face Hub that you may read"
+            f"{name} is neither a local folder nor a data set on the Hugging Face Hub that you may read"
             f"{f' at revision {revision}' if revision else ''}; check the spelling, or log in with `hf auth login`."
         ) from error
     except (FileNotFoundError, HFValidationError, HfHubHTTPError) as error:
@@ -75,8 +75,8 @@ def load_dataset(
 def dataset_fingerprint(dataset: datasets.Dataset) -> str:
     """SHA-256 (hex) over file name, label and image bytes of every row, in order.
 
-    Unlike the fingerprint `datasets` keeps, it depends on nothing but the data: not on the path, the machine, or
-    the version that wrote the Parquet. Nothing is decoded; the full training split takes about a second.
+    Unlike the fingerprint of `datasets`, it depends on the data alone: not on the path, the machine, or the version
+    that wrote the Parquet. No image is decoded; the full training split takes about a second.
     """
     digest = hashlib.sha256()
     columns = ["file_name", "label", "image"]
@@ -84,22 +84,21 @@ def dataset_fingerprint(dataset: datasets.Dataset) -> str:
     for batch in undecoded.iter(batch_size=256):
         for file_name, label, image in zip(*(batch[column] for column in columns), strict=True):
             data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
-            # Lengths first, so that no two different lists of rows run together into the same bytes.
+            # Length-prefixed, so that two different lists of rows never give the same bytes.
             digest.update(f"{len(file_name)} {file_name} {label} {len(data)} ".encode())
             digest.update(data)
     return digest.hexdigest()
 
 
 def _load_from_hub(dataset_id: str, configuration: str, revision: str | None) -> datasets.DatasetDict:
-    """`datasets.load_dataset`, of one commit.
+    """Load one commit with `datasets.load_dataset`.
 
-    Without a network the cache serves; then `datasets` gives the newest commit that it has, whatever revision was
-    asked for, which is found out here. The cache compares only the size of what it downloads; what differs from the
-    Hub's checksum is downloaded once more.
+    Without a network, `datasets` returns the newest commit in its cache whatever the revision, which is detected here.
+    The cache compares only file sizes; a file that differs from the Hub's checksum is downloaded once more.
 
     Raises:
-        KoaError: the cache has another revision than the one asked for, or the files arrive damaged again and again.
-        Exception: whatever `datasets` raises.
+        KoaError: the cache lacks the revision asked for, or a file is damaged after a second download.
+        Exception: anything `datasets` raises.
     """
     commit = _commit_of_revision(dataset_id, revision)
 
@@ -109,19 +108,19 @@ def _load_from_hub(dataset_id: str, configuration: str, revision: str | None) ->
 
     try:
         loaded, failure = fetch(), None
-    except datasets.exceptions.DatasetsError as error:  # of a damaged file, perhaps
+    except datasets.exceptions.DatasetsError as error:  # possibly because of a damaged file
         loaded, failure = None, error
     except FileNotFoundError as error:
         if "LocalEntryNotFoundError" not in str(error):
             raise
         raise KoaError(
-            f"{dataset_id} is no folder here, and the Hub can't be reached, or fails, to download it; try again later."
+            f"{dataset_id} is not a local folder, and the Hub can't be reached or failed to deliver it; try later."
         ) from error
     if _damaged(dataset_id, commit):
         loaded, failure = fetch(download_mode="force_redownload"), None
         if damaged := _damaged(dataset_id, commit):
             raise KoaError(
-                f"{damaged[0].name} of {dataset_id} differs from what the Hub holds, in spite of a second download; "
+                f"{damaged[0].name} of {dataset_id} differs from the Hub's checksum even after a second download; "
                 "try again later."
             )
     if failure is not None:
@@ -135,8 +134,8 @@ def _load_from_hub(dataset_id: str, configuration: str, revision: str | None) ->
 
 
 def commit_of(loaded: datasets.DatasetDict) -> str | None:
-    """The Hub's commit (40 hexadecimal digits) that a loaded data set is; None where it came from a folder."""
-    # `datasets` keeps it only in the name of the folder that it caches the rows in.
+    """Hub commit (40 hexadecimal digits) of a loaded data set; None if it came from a folder."""
+    # `datasets` keeps it only in the name of its cache folder.
     files = [file["filename"] for part in loaded.values() for file in part.cache_files]
     folder = Path(files[0]).parent.name if files else ""
     return folder if re.fullmatch("[0-9a-f]{40}", folder) else None
@@ -146,11 +145,11 @@ def _commit_of_revision(dataset_id: str, revision: str | None) -> str | None:
     try:
         return resolve_revision(dataset_id, repo_type="dataset", revision=revision).resolved
     except (RevisionResolutionError, HfHubHTTPError, HFValidationError, OSError):
-        return None  # `datasets` will say what is wrong
+        return None  # `datasets` will raise the error that explains it
 
 
 def _damaged(dataset_id: str, commit: str | None) -> list[Path]:
-    """Files in the cache of a commit that differ from what the Hub has."""
+    """Cached Parquet files of a commit that differ from their checksums."""
     if commit is None:
         return []
     repository = Path(constants.HF_HUB_CACHE, f"datasets--{dataset_id.replace('/', '--')}")

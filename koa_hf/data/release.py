@@ -1,9 +1,9 @@
-"""The public knee X-ray release as people have it: its zip, or the folder it was extracted to.
+"""The public knee X-ray release: its zip, or the folder it was extracted to.
 
     <split>/<grade>/<patient><L|R>.png        splits train, val, test; the release may lie some folders deep
     auto_test/<grade>/<patient>_<1|2>.png     patients of test a second time, cropped by a detector; 1 right, 2 left
 
-Names and places are checked, files read and decoded, images and patients counted; nothing is written.
+This module reads and checks; it writes nothing.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from koa_hf.imaging import radiograph
 
 AUTO_TEST = "auto_test"
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "test": "test", AUTO_TEST: AUTO_TEST}
-"""Folders of the release, and what their splits are called here (and on the Hub)."""
+"""Folder of the release -> name of the split, here and on the Hub."""
 
 RELEASED_COUNTS = {
     "train": (2286, 1046, 1516, 757, 173),
@@ -42,10 +42,10 @@ EDITIONS = {
     "partial": "a part of the public release (some splits only)",
     "other": "other data than the public release, in its shape",
 }
-"""What `edition_of` says, in words that follow "This is"."""
+"""Result of `edition_of` -> its wording after "This is"."""
 
 MAX_FILE_BYTES = 64 * 2**20
-"""No knee X-ray is larger; a zip member that claims to be is not unpacked."""
+"""Larger zip members are not unpacked: no knee X-ray is that large."""
 
 _SIDES = {"R": "right", "L": "left", "1": "right", "2": "left"}
 _PATIENT_DIGITS = 7
@@ -57,10 +57,16 @@ _LITTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True, slots=True)
-class Knee:
-    """One image of the release. `member` is its path within the source, for messages and for reading it.
+class ReleaseImage:
+    """One image of the release.
 
-    Made by `knee_of`, it takes little memory: what many knees say alike is kept once.
+    Attributes:
+        split: `train`, `validation`, `test` or `auto_test`.
+        label: KL grade, 0 to 4.
+        patient_id: seven digits.
+        side: `left` or `right`.
+        file_name: name of the PNG file.
+        member: path within the source, for reading and for messages.
     """
 
     split: str
@@ -71,24 +77,27 @@ class Knee:
     member: str
 
 
-def knee_of(split: str, label: int, patient_id: str, side: str, file_name: str, member: str) -> Knee:
-    """A knee that shares its strings with others."""
-    return Knee(sys.intern(split), label, sys.intern(patient_id), sys.intern(side), file_name, member)
+def release_image(split: str, label: int, patient_id: str, side: str, file_name: str, member: str) -> ReleaseImage:
+    """Make a `ReleaseImage` whose repeated strings are interned, which saves memory with thousands of them."""
+    return ReleaseImage(sys.intern(split), label, sys.intern(patient_id), sys.intern(side), file_name, member)
 
 
 def patient_of(file_name: str) -> str:
-    """The patient whose knee a file of the release shows."""
+    """Patient id (seven digits) at the start of a file name of the release."""
     return file_name[:_PATIENT_DIGITS]
 
 
 class Release:
     """The release in a folder or a zip. A zip is read member by member and never unpacked to disk.
 
-    `root` is where the split folders lie; `files` are the paths below it, with `/`, sorted, without what operating
-    systems leave behind.
+    Attributes:
+        source: the folder or zip.
+        root: path within `source` of the folder that holds the split folders.
+        folders: paths below `root` of the grade folders, and of empty folders of a zip.
+        files: paths below `root`, with `/`, sorted, without the hidden files of operating systems.
 
     Raises:
-        KoaError: nothing there, no zip that can be read, no release in it, or several.
+        KoaError: nothing there, no readable zip, no release in it, or several.
     """
 
     def __init__(self, source: str | Path):
@@ -129,7 +138,7 @@ class Release:
             self._zip.close()
 
     def read(self, member: str) -> bytes:
-        """The bytes of a file; KoaError where the disk or the zip won't give them."""
+        """Read the bytes of one of `files`; KoaError if the disk or the zip fails."""
         try:
             if not self._zip:
                 return (self.source / self.root / member).read_bytes()
@@ -137,19 +146,19 @@ class Release:
             if info.file_size > MAX_FILE_BYTES:
                 raise KoaError(f"{member} claims {info.file_size} bytes, too many for a knee X-ray; remove it.")
             return self._zip.read(info)
-        # A zip that is damaged, encrypted (RuntimeError) or packed in an unusual way (NotImplementedError).
+        # RuntimeError: an encrypted zip, or (NotImplementedError) an unknown compression.
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise KoaError(f"{member} in {self.source} can't be read ({error}); download the release again.") from error
 
-    def scan(self) -> tuple[list[Knee], list[str]]:
-        """All images, by split and file name, and what is wrong with the names and places of files."""
-        knees, problems = [], []
+    def scan(self) -> tuple[list[ReleaseImage], list[str]]:
+        """List all images by split and file name, and the problems with file names and folders, one sentence each."""
+        images, problems = [], []
         for member in self.files:
             try:
-                knees.append(_knee(member))
+                images.append(_parse_path(member))
             except KoaError as error:
                 problems.append(str(error))
-        found = Counter((knee.split, knee.label) for knee in knees)
+        found = Counter((image.split, image.label) for image in images)
         splits = {SPLIT_FOLDERS[name.split("/")[0]] for name in self.folders if name.split("/")[0] in SPLIT_FOLDERS}
         for folder, split in SPLIT_FOLDERS.items():
             empty = [grade for grade in range(NUM_GRADES) if not found[split, grade]]
@@ -159,41 +168,52 @@ class Release:
                 names = ", ".join(f"{folder}/{grade}" for grade in empty)
                 problems.append(f"{names} is missing or empty in {self.source}; extract or download the release again.")
         order = list(SPLIT_FOLDERS.values())
-        knees.sort(key=lambda knee: (order.index(knee.split), knee.file_name, knee.label))
-        for one, other in itertools.pairwise(knees):
+        images.sort(key=lambda image: (order.index(image.split), image.file_name, image.label))
+        for one, other in itertools.pairwise(images):
             if (one.split, one.file_name) == (other.split, other.file_name):
                 problems.append(f"{one.member} and {other.member} give the same knee two grades; keep one of them.")
-        return knees, problems + patient_problems(knees)
+        return images, problems + patient_problems(images)
 
 
 def is_release(path: Path) -> bool:
-    """Whether the release seems to be at `path`: a folder that holds it, or any zip."""
+    """True if `path` is a folder that holds the release, or any zip."""
     return zipfile.is_zipfile(path) if path.is_file() else bool(_folder_roots(path))
 
 
-def patient_problems(knees: Iterable[Knee]) -> list[str]:
-    """One sentence for each pair of splits that a patient would leak between."""
+def patient_problems(images: Iterable[ReleaseImage]) -> list[str]:
+    """One sentence for each pair of splits that share patients."""
     patients = defaultdict(set)
-    for knee in knees:
-        patients[knee.split].add(knee.patient_id)
+    for image in images:
+        patients[image.split].add(image.patient_id)
     pairs = [("train", "validation"), ("train", "test"), ("validation", "test")]
     pairs += [("train", AUTO_TEST), ("validation", AUTO_TEST)]
     problems = []
     for one, other in pairs:
         if shared := sorted(patients[one] & patients[other]):
             problems.append(
-                f"{_some(shared, 'patient')} in both {one} and {other}, which would leak from one into the other; "
+                f"{_some(shared, 'patient')} in both {one} and {other}, which leaks one split into the other; "
                 "keep each patient in one split."
             )
     if patients["test"] and (strangers := sorted(patients[AUTO_TEST] - patients["test"])):
         problems.append(
-            f"{_some(strangers, 'patient')} in {AUTO_TEST} but not in test, whose knees it should show again."
+            f"{_some(strangers, 'patient')} in {AUTO_TEST} but not in test, whose patients it should show again."
         )
     return problems
 
 
 def decode(data: bytes, where: str) -> tuple[str, radiograph.Radiograph]:
-    """(format such as "224x224 L", X-ray), fully decoded; KoaError where that fails."""
+    """Decode a PNG file of the release fully.
+
+    Args:
+        data: the file's bytes.
+        where: its path, for messages.
+
+    Returns:
+        (format such as "224x224 L", radiograph).
+
+    Raises:
+        KoaError: not a PNG file, or damaged.
+    """
     if not data.startswith(_PNG_SIGNATURE):
         raise KoaError(f"{where} is not a PNG file; download the release again.")
     xray = radiograph.read(data, name=where)
@@ -201,31 +221,31 @@ def decode(data: bytes, where: str) -> tuple[str, radiograph.Radiograph]:
         return f"{image.width}x{image.height} {image.mode}", xray
 
 
-def count_grades(knees: Iterable[Knee]) -> dict[str, list[int]]:
+def count_grades(images: Iterable[ReleaseImage]) -> dict[str, list[int]]:
     """Split -> number of images of each KL grade."""
     counts: dict[str, list[int]] = {}
-    for knee in knees:
-        counts.setdefault(knee.split, [0] * NUM_GRADES)[knee.label] += 1
+    for image in images:
+        counts.setdefault(image.split, [0] * NUM_GRADES)[image.label] += 1
     return counts
 
 
-def count_patients(knees: Iterable[Knee]) -> dict[str, int]:
+def count_patients(images: Iterable[ReleaseImage]) -> dict[str, int]:
     """Split -> number of patients."""
     patients: dict[str, set[str]] = {}
-    for knee in knees:
-        patients.setdefault(knee.split, set()).add(knee.patient_id)
+    for image in images:
+        patients.setdefault(image.split, set()).add(image.patient_id)
     return {split: len(ids) for split, ids in patients.items()}
 
 
 def edition_of(counts: dict[str, list[int]]) -> str:
-    """A key of `EDITIONS`, judged by the number of images of each grade in each split."""
+    """Key of `EDITIONS` that fits the number of images of each grade in each split."""
     if any(tuple(counts[split]) != RELEASED_COUNTS[split] for split in counts):
         return "other"
     return "complete" if set(RELEASED_COUNTS) - {AUTO_TEST} <= set(counts) else "partial"
 
 
 def _folder_roots(source: Path) -> list[str]:
-    """Folders within `source` that hold split folders with grade folders; nearest first."""
+    """Folders within `source` that hold split folders with grade folders, at the smallest depth."""
     roots, level = [], [source]
     for _ in range(_SEARCH_DEPTH + 1):
         roots += [f for f in level if any((f / s / str(g)).is_dir() for s in SPLIT_FOLDERS for g in range(NUM_GRADES))]
@@ -270,18 +290,18 @@ def _is_litter(name: str) -> bool:
     return any(part.startswith(".") or part in _LITTER for part in name.split("/"))
 
 
-def _knee(member: str) -> Knee:
-    """Read split, grade, patient and side off a path; KoaError where they aren't there."""
+def _parse_path(member: str) -> ReleaseImage:
+    """Parse split, grade, patient and side from a path below the root; KoaError if it isn't one of the release."""
     folder, _, rest = member.partition("/")
     grade, _, file_name = rest.partition("/")
     if folder not in SPLIT_FOLDERS or grade not in map(str, range(NUM_GRADES)) or not file_name or "/" in file_name:
-        raise KoaError(f"{member} doesn't belong in the release (<split>/<grade 0 to 4>/<image>.png); move it away.")
+        raise KoaError(f"{member} does not belong in the release (<split>/<grade 0 to 4>/<image>.png); remove it.")
     pattern = _AUTO_TEST_FILE_NAME if folder == AUTO_TEST else _FILE_NAME
     match = pattern.fullmatch(file_name)
     if not match:
         example = "9000001_1.png" if folder == AUTO_TEST else "9000001R.png"
         raise KoaError(f"{member} is not named like an image of the release, such as {example}; rename or remove it.")
-    return knee_of(SPLIT_FOLDERS[folder], int(grade), match["patient"], _SIDES[match["side"]], file_name, member)
+    return release_image(SPLIT_FOLDERS[folder], int(grade), match["patient"], _SIDES[match["side"]], file_name, member)
 
 
 def _some(names: Sequence[str], noun: str) -> str:

@@ -1,7 +1,4 @@
-"""What a data set, a model and a Space consist of on the Hub; and whether a folder is fit to go there.
-
-Everything here is local: nothing is sent, and nothing is asked of the Hub.
-"""
+"""Contents of a published data set, model or Space, and the checks that a folder must pass. No network is used."""
 
 import io
 import json
@@ -19,7 +16,7 @@ from koa_hf import checksums
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
 from koa_hf.imaging import phantom
-from koa_hf.network.model_folder import RECIPE_BEFORE_FILE
+from koa_hf.network.model_folder import MODEL_NAME_FILE, RECIPE_BEFORE_FILE
 
 CARD = "README.md"
 
@@ -28,16 +25,16 @@ MODEL_FILES = (
     *("recipe.yaml", RECIPE_BEFORE_FILE, "run.json", "metrics.json", "metrics.jsonl"),
     *("curves.png", "confusion_matrix.png"),
 )
-"""What of a run folder belongs on the Hub: the model, its card, and the record that lets somebody repeat or doubt it.
+"""Files of a run folder that are published: the model, its card, and the record of how it was made and measured.
 
-Left at home: predictions.csv (a row for every patient), tensorboard/ (metrics.jsonl says the same, and the names of its
-files hold the machine's), and whatever else somebody put into the folder."""
+Not published: predictions.csv (one row per patient), tensorboard/ (metrics.jsonl has the same figures, and its file
+names hold the machine's name), and anything else in the folder."""
 
 SPACE_REQUIREMENTS = (
     *("torch", "torchvision", "timm", "openvino", "gradio", "mcp", "huggingface-hub", "safetensors", "rich"),
     *("numpy", "scipy", "pillow", "matplotlib", "pydantic", "pydicom", "imagecodecs", "highdicom"),
 )
-"""What the demo imports. Training, evaluation and data sets need more, and a Space takes minutes to install them."""
+"""Packages that the demo imports. Training, evaluation and data sets need more, which a Space need not install."""
 
 _CARDS = {"dataset": DatasetCard, "model": ModelCard, "space": SpaceCard}
 _CARD_KEYS = {
@@ -49,14 +46,22 @@ _CARD_KEYS = {
 
 @dataclass(frozen=True)
 class Contents:
-    """What a push puts into a repository."""
+    """Files of a push.
 
-    kind: str  # dataset, model or space
-    files: dict[str, Path | bytes]  # path in the repository -> a file here, or its content
-    owned: tuple[str, ...]  # shell patterns: what matches on the Hub but isn't among `files` is left over, and goes
+    Attributes:
+        kind: repository type: dataset, model or space.
+        files: path in the repository -> a local file, or its content.
+        owned: shell patterns; files on the Hub that match but are not among `files` are deleted.
+        serves: (Hub id, revision) of the model that a Space serves, which must be on the Hub already.
+    """
+
+    kind: str
+    files: dict[str, Path | bytes]
+    owned: tuple[str, ...]
+    serves: tuple[str, str | None] | None = None
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file."""
+        """Path of every file -> its size in bytes."""
         return {
             path: len(source) if isinstance(source, bytes) else source.stat().st_size
             for path, source in self.files.items()
@@ -64,17 +69,17 @@ class Contents:
 
     @property
     def card(self) -> RepoCard:
-        """The README.md."""
+        """Parsed README.md."""
         return _CARDS[self.kind](self.files[CARD].decode())
 
 
 def of_dataset(folder: Path, repo_id: str) -> Contents:
-    """A folder that `koa_hf.data.build` wrote: its Parquet shards and its card.
+    """Parquet shards and card of a folder that `koa dataset build` wrote.
 
     Raises:
-        KoaError: it isn't one, a shard is missing or damaged, or the card doesn't describe it.
+        KoaError: another folder, a shard missing or damaged, or a card that does not describe it.
     """
-    # Imported here because models and Spaces do without `datasets`, and it takes seconds.
+    # Imported here: `datasets` takes over a second, and models and Spaces do without it.
     from koa_hf.data import dataset_card
     from koa_hf.data.build import check_built
     from koa_hf.data.shards import check_shards
@@ -95,18 +100,21 @@ def of_dataset(folder: Path, repo_id: str) -> Contents:
 
 
 def of_model(folder: Path, repo_id: str, dataset_id: str | None = None) -> Contents:
-    """A model folder, as training leaves it: see `MODEL_FILES`; with drawn knees to try it on.
+    """`MODEL_FILES` of a model folder, and drawn knees as examples for the model page's widget.
 
     Args:
-        dataset_id: the data set on the Hub that it was trained on, for the card; by default what run.json says.
+        folder: as written by training.
+        repo_id: replaces the placeholder in the card.
+        dataset_id: Hub id of the training data, for the card; by default as in the card already.
 
     Raises:
-        KoaError: it isn't one, a file differs from its recorded checksum, or the card is missing or incomplete.
+        KoaError: another folder, a file that differs from its recorded checksum, or a missing or incomplete card.
     """
+    # Imported here: torch and `datasets` take seconds, and Spaces do without both.
     from koa_hf.hub import model_card
-    from koa_hf.network import xception  # here, because data sets and Spaces need neither torch nor evaluate
+    from koa_hf.network import xception
 
-    xception.load_model(folder)  # says what is wrong with a folder that isn't a model's, or one that is damaged
+    xception.load_model(folder)  # raises KoaError for a folder of another kind, or a damaged one
     checksums.check(folder)
     files: dict[str, Path | bytes] = {name: folder / name for name in MODEL_FILES if (folder / name).is_file()}
     for name in ("run.json", "metrics.json"):
@@ -132,23 +140,23 @@ def of_model(folder: Path, repo_id: str, dataset_id: str | None = None) -> Conte
 
 
 def of_space(repo_id: str, model: str, model_revision: str | None = None) -> Contents:
-    """The demo as a Space: app.py and koa_hf/ as they are here, and what says which model it serves.
+    """The demo as a Space: app.py, koa_hf/ and the file KOA_MODEL, which names the model to serve.
 
-    The file KOA_MODEL names the model (see `koa_hf.network.model_folder.default_model`), so the folder runs as it stands, on
-    the Hub or anywhere else: `pip install -r requirements.txt && python app.py`.
+    The files run by themselves, on the Hub or elsewhere: `pip install -r requirements.txt && python app.py`.
 
     Args:
+        repo_id: of the Space, for the card.
         model: Hub id of the model to serve.
-        model_revision: branch, tag or commit of it; by default what is newest when the Space starts.
+        model_revision: branch, tag or commit of it; by default the newest when the Space starts.
 
     Raises:
-        KoaError: this isn't a checkout of the project, which holds the demo.
+        KoaError: the package is not in a checkout of the project, which holds app.py.
     """
     package = Path(__file__).resolve().parents[1]
     project = package.parent
     needed = {name: project / name for name in ("app.py", "requirements.txt", "LICENSE")}
     if missing := [name for name, path in needed.items() if not path.is_file()]:
-        raise KoaError(f"{project} has no {missing[0]}; run this from a checkout of the project.")
+        raise KoaError(f"{project} has no {missing[0]}; run `koa push space` in a checkout of the project.")
     files: dict[str, Path | bytes] = {"app.py": needed["app.py"], "LICENSE": needed["LICENSE"]}
     files |= {
         path.relative_to(project).as_posix(): path
@@ -156,9 +164,9 @@ def of_space(repo_id: str, model: str, model_revision: str | None = None) -> Con
         if path.suffix in (".py", ".css", ".js", ".safetensors")
     }
     files["requirements.txt"] = _space_requirements(needed["requirements.txt"].read_text()).encode()
-    files["KOA_MODEL"] = (f"{model}@{model_revision}" if model_revision else model).encode() + b"\n"
+    files[MODEL_NAME_FILE] = (f"{model}@{model_revision}" if model_revision else model).encode() + b"\n"
     files[CARD] = str(_space_card(repo_id, model, model_revision)).encode()
-    contents = Contents("space", files, ("koa_hf/*",))
+    contents = Contents("space", files, ("koa_hf/*",), serves=(model, model_revision))
     _check_card(contents, project)
     return contents
 
@@ -184,12 +192,12 @@ def _space_card(repo_id: str, model: str, model_revision: str | None) -> SpaceCa
     return SpaceCard(
         f"---\n{data.to_yaml()}\n---\n\n"
         f"# Knee X-ray grading\n\n"
-        f"Grades an X-ray of one knee on the Kellgren-Lawrence scale with {served}.\n\n"
+        f"Grades knee radiographs on the Kellgren-Lawrence scale with {served}.\n\n"
         f"**{RESEARCH_USE_NOTICE}**\n\n"
-        "CPU basic is enough: an image takes about a second, and nothing uploaded is kept. The file `KOA_MODEL` names\n"
-        "the model; a variable `KOA_MODEL` in the Space's settings comes before it. A private model needs a secret\n"
-        f"`HF_TOKEN` that may read it.\n\n"
-        "The same at home:\n\n"
+        "CPU basic hardware is enough: an image takes about a second. Uploads are not kept. The file `KOA_MODEL`\n"
+        "names the model; a variable `KOA_MODEL` in the Space's settings overrides it. A private model needs a secret\n"
+        "`HF_TOKEN` with read access.\n\n"
+        "To run it on your own machine:\n\n"
         "```sh\n"
         f"hf download {repo_id} --repo-type space --local-dir koa-demo && cd koa-demo\n"
         "pip install -r requirements.txt && python app.py\n"
@@ -204,7 +212,7 @@ def _space_requirements(requirements: str) -> str:
         if (match := re.match(r"[A-Za-z0-9_.-]+", line)) and match[0].lower() in SPACE_REQUIREMENTS
     ]
     return (
-        "# The CPU builds of torch and torchvision: a tenth of the size, and a Space's basic hardware has no GPU.\n"
+        "# CPU builds of torch and torchvision: a tenth of the size, and basic Space hardware has no GPU.\n"
         "--extra-index-url https://download.pytorch.org/whl/cpu\n" + "\n".join(lines) + "\n"
     )
 
@@ -220,16 +228,16 @@ def _card_text(folder: Path) -> str:
         text = (folder / CARD).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise KoaError(
-            f"{folder} has no readable card ({CARD}); write a model's with `python -m koa_hf.hub.model_card {folder}`, "
-            "and build a data set again."
+            f"{folder} has no readable card ({CARD}); write a model's card with `koa card {folder}`, or build the data "
+            "set again."
         ) from error
     if not text.lstrip().startswith("---"):
-        raise KoaError(f"{folder / CARD} fails validation: it doesn't begin with YAML between two lines of `---`.")
+        raise KoaError(f"{folder / CARD} fails validation: it does not begin with YAML between two lines of `---`.")
     return text
 
 
 def _check_card(contents: Contents, folder: Path) -> None:
-    """KoaError where the card's YAML can't be read or lacks what the Hub and its visitors need."""
+    """Raise KoaError if the card's YAML can't be parsed or lacks a key that the Hub shows."""
     try:
         data = contents.card.data.to_dict()
     except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
@@ -243,8 +251,9 @@ def _bad_card(folder: Path, error: Exception) -> KoaError:
 
 
 def without_local_paths(file: Path) -> bytes:
-    """A JSON file in which paths out of the folder it was run in, absolute ones and those that begin with `..`, are cut
-    to their last part: the trainer's folders are nobody's business.
+    """Content of a JSON file with absolute paths, and those that begin with `..`, cut to their last part.
+
+    Keeps the folder names of the machine that trained the model private.
     """
 
     def shorten(value: object) -> object:
@@ -259,4 +268,4 @@ def without_local_paths(file: Path) -> bytes:
     try:
         return (json.dumps(shorten(json.loads(file.read_text())), indent=2) + "\n").encode()
     except (OSError, ValueError) as error:
-        raise KoaError(f"{file} is damaged ({error}); get or train the model again.") from error
+        raise KoaError(f"{file} is damaged ({error}); download or train the model again.") from error

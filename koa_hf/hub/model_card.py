@@ -1,20 +1,12 @@
-"""The model card: generated from a run's own files, so that no figure in it is typed by hand.
+"""The model card, generated from the files of a run folder, with no figure typed by hand."""
 
-    python -m koa_hf.hub.model_card runs/paper          # writes runs/paper/README.md
-    python -m koa_hf.hub.model_card runs/paper --output model_card.md
-
-`FOLDER_OR_HUB_ID` in it stands for where the model lies; `koa_hf.hub.publish` puts the repository's id there.
-"""
-
-import argparse
 import json
-import sys
 from pathlib import Path
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.errors import KoaError
 from koa_hf.files import write_text
 from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
 from koa_hf.grading.calibration import READ_OUTS
@@ -28,6 +20,7 @@ BASE_MODEL = "timm/legacy_xception.tf_in1k"
 """The Hub's copy of the network that the ImageNet recipes start from (Keras Applications' weights, in timm's form)."""
 
 PLACEHOLDER = "FOLDER_OR_HUB_ID"
+"""Stands in the card for the model's location; publishing replaces it by the repository's id."""
 
 HEADLINE = {
     "accuracy": "Accuracy",
@@ -370,16 +363,3 @@ def _interval(between: list[float] | None) -> dict | None:
 def write(folder: Path, output: Path | None = None) -> None:
     """Write the card of a run folder, by default as its README.md."""
     write_text(output or folder / "README.md", str(render(folder)))
-
-
-@exit_2_on_bad_input
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="a finished run's folder")
-    parser.add_argument("--output", type=Path, help="default: README.md in that folder")
-    args = parser.parse_args(argv)
-    write(args.folder, args.output)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

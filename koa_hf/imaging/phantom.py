@@ -1,12 +1,9 @@
 """Drawn anteroposterior knees with a known grade: for tests, for demo examples, and for running with no data at all.
 
-    python -m koa_hf.imaging.phantom phantoms --patients 60 --seed 0
-
 A phantom shows what the Kellgren-Lawrence scale looks at (joint space, osteophytes, sclerosis, deformity) in the
 places where a radiograph shows it, and nothing more: it is good for exercising software, not for judging a model.
 """
 
-import argparse
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.errors import KoaError
 from koa_hf.grades import NUM_GRADES
 
 SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -360,23 +357,3 @@ class _Canvas:
         rows, columns = np.mgrid[: self.size, : self.size].astype(np.float32) + 0.5
         at = (np.stack([columns, rows], axis=-1) - self.centre) / self.scale @ self.rotation
         return at[..., 0].astype(np.float32), at[..., 1].astype(np.float32)
-
-
-@exit_2_on_bad_input
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m koa_hf.imaging.phantom",
-        description="Write a folder of drawn knee X-rays, shaped exactly like the public release.",
-        epilog="example: python -m koa_hf.imaging.phantom phantoms --patients 60 --seed 0",
-    )
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; must not exist or be empty")
-    parser.add_argument("--patients", type=int, default=60, help="two knees each, shared out 7:1:2 (default: 60)")
-    parser.add_argument("--seed", type=int, default=0, help="other seeds draw other patients (default: 0)")
-    parser.add_argument("--auto-test", action="store_true", help="also write auto_test, the test knees reframed")
-    args = parser.parse_args(arguments)
-    write_release(args.out, args.patients, args.seed, auto_test=args.auto_test)
-    print(f"{args.out}: {len(list(args.out.rglob('*.png')))} drawn knees of {args.patients} patients")
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

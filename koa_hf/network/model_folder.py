@@ -19,7 +19,7 @@ BUNDLED_MODEL = "models/koa-xception"
 """The model that comes with the project, relative to the repository."""
 
 MODEL_NAME_FILE = "KOA_MODEL"
-"""A file beside app.py that names the model to use, in a copy of the demo made by `koa_hf.hub.publish push-space`."""
+"""A file beside app.py that names the model to use, in a copy of the demo made by `koa push space`."""
 
 RETRY_SECONDS = (1, 3)  # somebody waits for a page or a prompt
 _HUB_FILES = ("*.json", "*.safetensors", "*.yaml", "README.md")

@@ -1,0 +1,82 @@
+"""The command `koa` as a whole; each command has tests beside what it runs."""
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from koa_hf.cli import COMMANDS, main
+from tests.demo import REPOSITORY
+
+COMMAND_LINES = [[name] for name in COMMANDS] + [
+    *(["dataset", verb] for verb in ("build", "verify")),
+    *(["push", kind] for kind in ("dataset", "model", "space")),
+]
+
+
+def modules_of(*arguments: str) -> tuple[subprocess.CompletedProcess, set[str]]:
+    """Run `koa` in a process of its own; what it did, and the top-level modules that it imported."""
+    code = "import sys, koa_hf.cli\ntry: code = koa_hf.cli.main()\nexcept SystemExit as end: code = end.code\n"
+    code += "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr)\nsys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=REPOSITORY, capture_output=True, text=True)
+    *_, modules = done.stderr.splitlines()
+    return done, set(modules.split())
+
+
+@pytest.mark.parametrize("command", COMMAND_LINES, ids=" ".join)
+def test_help_gives_an_example(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    assert end.value.code == 0
+    assert f"  koa {' '.join(command)} " in capsys.readouterr().out
+
+
+def test_help_lists_the_commands_and_imports_nothing_slow():
+    done, modules = modules_of("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in COMMANDS)
+    assert not modules & {"numpy", "torch", "datasets", "huggingface_hub", "rich", "matplotlib"}
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        (["dataset", "verify", ".", "--json", "no/folder/verification.json"], "no/folder is not a folder that exists"),
+        (["card", "no/run"], "no/run is not a folder that exists"),
+        (["checksums", "no/run"], "no/run has no checksums.json"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_missing_file_is_reported_before_anything_slow_is_imported(command, says):
+    done, modules = modules_of(*command)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert not modules & {"torch"}
+
+
+def test_ctrl_c_ends_with_code_130(monkeypatch, capsys):
+    def interrupted(parser):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("koa_hf.cli.push.define_card", interrupted)
+    assert main(["card", "runs/paper"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("command", [[], ["no-such-command"], ["push", "everything"]], ids=" ".join)
+def test_an_unknown_command_is_refused_with_code_2(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    assert end.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_the_installed_command_and_python_m_are_the_same():
+    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+    assert EntryPoint("koa", scripts["koa"], "console_scripts").load() is main
+    command = [sys.executable, "-m", "koa_hf", "--version"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("koa-hf ")
