@@ -14,10 +14,11 @@ from koa_hf.grading.metrics import table_rows
 from koa_hf.grading.rules import Rules
 from koa_hf.grading.small_knees import FULL_WIDTH
 from koa_hf.network.engine_names import from_accelerate
+from koa_hf.network.int8 import Int8
 from koa_hf.network.model_folder import INT8_FILE, RECIPE_BEFORE_FILE
 
 BASE_MODEL = "timm/legacy_xception.tf_in1k"
-"""The Hub's copy of the network that the ImageNet recipes start from (Keras Applications' weights, in timm's form)."""
+"""Hub id of the ImageNet weights that the recipes start from: those of Keras Applications, converted for timm."""
 
 PLACEHOLDER = "FOLDER_OR_HUB_ID"
 """Stands in the card for the model's location; publishing replaces it by the repository's id."""
@@ -34,14 +35,14 @@ HEADLINE = {
 BODY = """
 # {title}
 
-Grades the severity of knee osteoarthritis on a plain X-ray by the Kellgren-Lawrence (KL) scale, 0 to 4.
+Grades the severity of knee osteoarthritis on a radiograph on the Kellgren-Lawrence (KL) scale, 0 to 4.
 {note}
 **{notice}**
 
 ## What it is
 
-timm's Xception (`legacy_xception`) with a 5-way head, {image_size} px, greyscale X-ray squashed to a square and scaled
-to -1..1. {description}
+timm's Xception (`legacy_xception`) with a 5-way head. Input: a greyscale radiograph squashed to a square of
+{image_size} px and scaled to -1..1. {description}
 
 | KL | name | meaning |
 |---|---|---|
@@ -50,8 +51,7 @@ to -1..1. {description}
 ## Load it
 
 ```python
-from koa_hf import Grader                        # this project: grade, probabilities
-from koa_hf.grading import heatmap
+from koa_hf import Grader                        # this project: grade, probabilities, heatmap
 
 print(Grader.from_pretrained("FOLDER_OR_HUB_ID").grade("knee.png"))
 ```
@@ -85,45 +85,45 @@ Confusion matrix (rows the reader's grade, columns the predicted one):
 |---|---|---|---|---|---|
 {confusion}
 
-{read_outs}`keras` figures are Keras' defaults (micro, probability over 0.5), as the paper that this work starts from
-reports them.
+{read_outs}`keras` figures use Keras' defaults (micro average, probability over 0.5), as in the paper that this project
+reproduces.
 
 ## Training
 
 Data: Chen, Pingjun (2018), Knee Osteoarthritis Severity Grading Dataset, Mendeley Data, doi 10.17632/56rmx5bjcr.1,
-CC BY 4.0, derived from the Osteoarthritis Initiative; {train_images} training images{dataset}. Start: ImageNet weights
-of Keras Applications (MIT), unless the recipe says otherwise. {machine}. The recipe:
+CC BY 4.0, derived from the Osteoarthritis Initiative; {train_images} training images{dataset}. Initial weights:
+ImageNet weights of Keras Applications (MIT), unless the recipe states others. {machine}. The recipe:
 
 ```yaml
 {recipe}```
 
-The figures above again, and the model from the start:
+To measure the figures above again, and to train the model from the start:
 
 ```sh
 accelerate launch train/validate.py --model FOLDER_OR_HUB_ID --dataset {source} --split {lower_split}
 {training}{bundling}```
 
-## Intended use, and not
+## Intended use
 
-For research on automatic grading, for teaching, and as a baseline. Not for diagnosis, treatment, triage or insurance.
+Research on automatic grading, teaching, and use as a baseline. Not for diagnosis, treatment, triage or insurance.
 
 ## Limits
 
-- KL 1 ("doubtful") is noisy by nature, and published recalls on it run from 0.02 to 0.45; radiologists differ too.
-- One cohort (OAI), one crop geometry (the joint centred, one knee an image), no demographics in the data: performance
-  on other hospitals, machines and people is unknown.
+- KL 1 ("doubtful") is noisy: radiologists disagree on it, and published recalls range from 0.02 to 0.45.
+- One cohort (OAI), one crop geometry (the joint centred, one knee per image) and no demographics in the data:
+  performance on other hospitals, machines and populations is unknown.
 {limits}"""
 
 PLAIN_LIMITS = """\
-- Photographic negatives (about 1.2 % of the release) and whole films are outside what it was trained for.
-- The probabilities are the network's own, not calibrated.
+- Photographic negatives (about 1.2 % of the release) and whole films are outside its training data.
+- The probabilities are not calibrated.
 """
 
 RULED_LIMITS = """\
-- Whole films and other views than the frontal one are outside what it was trained for.
-- Calibration, grade sets and the limit of familiarity were fitted on the validation split of the same cohort; elsewhere
-  they may be off. Two knees of one patient are not independent, which the stated coverage neglects.
-- The validation figures were looked at while the recipe was chosen; the test split was not.
+- Whole films and views other than the frontal one are outside its training data.
+- Calibration, prediction sets and the out-of-distribution limit were fitted on the validation split of the same cohort
+  and may not hold elsewhere. The stated coverage treats the two knees of a patient as independent, which they are not.
+- The recipe was chosen on the validation split; the test split was not used for that.
 """
 
 RULES = """
@@ -132,29 +132,30 @@ RULES = """
 | | |
 |---|---|
 | photographic negatives | {negatives} |
-| upside-down X-rays | {upside_down} |
-| mirror image | {flip} |
+| upside-down radiographs | {upside_down} |
+| flip TTA | {flip} |
 | small knees | {small} |
 | probabilities | softmax of the logits over a temperature of {temperature:.3f} |
 | grade | {read_out} |
-| grade set | a range of grades that holds the reader's in {coverage:.0%} of knees |
-| familiarity | {features}-dimensional Mahalanobis distance at `{layer}`, {components} principal directions |
+| prediction set | a range of grades that contains the reader's grade in {coverage:.0%} of knees |
+| out of distribution | Mahalanobis distance of {features} features at `{layer}`, {components} principal components |
 {int8}
-Held-out patients of the validation split (fitted on nine tenths, measured on the last, for each): expected
-calibration error {error:.3f}; the sets hold the reader's grade in {held_coverage:.1%} of knees with {size:.2f} grades
-on average; {flagged:.1%} of knees are called unfamiliar{on_films}, and {caught:.0%} of images that are no ordinary knee
-crop (photographs, noise, text, other X-rays, knees on their side or in parts; upside-down knees count where they are
-turned; mean AUROC {auroc:.3f}). The last two are means over kinds of image, each with the way of measuring familiarity
-that the other kinds would have chosen. Some kinds are few pictures in many crops (one chest radiograph, one of a leg),
-some are drawn (the hand): a share of these pictures, not of what people will upload.
+On held-out patients of the validation split (ten folds, fitted on nine and measured on the tenth): expected calibration
+error {error:.3f}; the prediction sets contain the reader's grade in {held_coverage:.1%} of knees and hold {size:.2f}
+grades on average; {flagged:.1%} of knees are flagged as out of distribution{on_films},
+and so are {caught:.0%} of images that are not ordinary knee crops (photographs, noise, text, other radiographs, knees
+on their side or in parts; an upside-down knee counts as flagged if it was turned; mean AUROC {auroc:.3f}). The last two
+figures are means over kinds of image; each kind is measured with the distance that was best on the other kinds. Some
+kinds are many crops of few pictures (one chest radiograph, one of a leg), some are drawn (the hand), so these shares do
+not predict what people upload.
 """
 
 
 def render(folder: Path) -> ModelCard:
-    """The card of a run folder, with the model-index that the Hub reads.
+    """Render the card of a run folder, with the model-index for the Hub.
 
     Raises:
-        KoaError: the folder isn't that of a finished run.
+        KoaError: not the folder of a finished run, or one whose figures were measured with other rules.
     """
     try:
         metrics = json.loads((folder / "metrics.json").read_text())
@@ -175,7 +176,7 @@ def render(folder: Path) -> ModelCard:
         library_name="timm",
         pipeline_tag="image-classification",
         tags=["timm", "transformers", "medical", "x-ray", "knee", "osteoarthritis", "kellgren-lawrence"],
-        # Only what is on the Hub has an id to link to.
+        # Only a data set on the Hub has an id to link to.
         datasets=[dataset_id] if dataset_id else None,
         base_model=BASE_MODEL if from_imagenet else None,
         base_model_relation="finetune" if from_imagenet else None,
@@ -206,7 +207,7 @@ def render(folder: Path) -> ModelCard:
     of_folder = rules.model_dump(mode="json")
     if any(of_folder[key] != value for key, value in metrics.get("rules", {}).items()):
         raise KoaError(
-            f"{folder / 'metrics.json'} was measured by other rules than the folder has now; measure it again by "
+            f"{folder / 'metrics.json'} was measured with other rules than the folder has now; measure again with "
             f"train/validate.py --model {folder} --split {metrics['split']} --output-dir {folder} --dataset DATASET."
         )
     ruled, source = rules != Rules(), dataset_id or "data/knee-kl"
@@ -245,8 +246,8 @@ def render(folder: Path) -> ModelCard:
 
 
 INT8 = (
-    "| int8 | on CPUs that are fast in it, where it is chosen: {unchanged:.1%} of the validation grades are those of "
-    "float32, and the rules above were fitted again (`int8.safetensors`) |\n"
+    "| int8 | used on CPUs that are fast in it: {unchanged:.1%} of the validation grades equal those of float32; the "
+    "rules above were fitted again (`int8.safetensors`) |\n"
 )
 
 TRAINING = """\
@@ -263,13 +264,13 @@ python train/quantise.py --model runs/koa-xception --dataset {source} --results 
 
 SAME_PROBABILITIES = {
     False: "All three give the same probabilities.",
-    True: "The last two give the network's own probabilities, as `Grader.from_pretrained(..., plain=True)` does;\n"
-    "what the Grader adds otherwise is listed below.",
+    True: "The last two return the network's own probabilities, as `Grader.from_pretrained(..., plain=True)` does;\n"
+    "the next section lists what the Grader adds.",
 }
 
 
 def _commands(recipe: dict, before: dict | None, run: dict, source: str) -> str:
-    """The commands that train it: first the run that it continues, where that one is known."""
+    """Commands that train the model, first the run that it continues if that run is known."""
     lines, start = [], ""
     if before:
         lines.append(TRAINING.format(name=before["name"], start="", source=source))
@@ -286,39 +287,37 @@ def _read_out(rules: Rules) -> str:
 
 
 def _training(run: dict, before: dict | None) -> str:
-    """Where and how long, and what a run continued that began with another one's model, by its recipe if known."""
+    """Sentences on the machine and the time, and on the run that was continued, if any."""
     machine, start = run["machine"], run.get("started_from")
     told = f"Trained on {machine['device']}"
     if "seconds" in run:
         minutes = run["seconds"]["this_process"] / 60
         told += f" ({machine['processor']}), {machine['processes']} process(es), "
         told += f"precision {from_accelerate(machine['precision'])}, in {minutes:.0f} minutes"
-    # Not by its folder's name, which is nobody's business.
+    # Not by its folder: local paths stay private.
     of_recipe = f" of the recipe {before['name']}" if before else ""
-    return f"It continues a run{of_recipe}, whose weights are {start['revision']}. {told}" if start else told
+    return f"It continues a run{of_recipe} with the weights {start['revision']}. {told}" if start else told
 
 
 def _small_knees(rules: Rules) -> str:
     if rules.small_knees is None:
-        return "taken as they are"
-    return f"under {FULL_WIDTH} pixels, five numbers by width are added to the logits: lost detail looks like damage"
+        return "not treated"
+    return f"under {FULL_WIDTH} px, a bias per grade and width is added to the logits, as lost detail raises grades"
 
 
 def _grades_kept_in_int8(folder: Path) -> float | None:
-    """Share of the validation grades that the network in int8 leaves as they are; None where there is none."""
+    """Share of the validation grades that int8 leaves unchanged; None for a model without int8."""
     if not (folder / INT8_FILE).is_file():
         return None
-    from koa_hf.network.int8 import Int8  # imports torch, which a card doesn't need otherwise
-
     return Int8.load(folder).about.measured.get("grades_unchanged")
 
 
 def _rules(rules: Rules, kept_in_int8: float | None) -> str:
     held_out, familiarity = rules.held_out, rules.familiarity
     return RULES.format(
-        negatives="recognised and inverted before grading" if rules.right_negatives else "taken as they are",
-        upside_down="recognised and turned before grading" if rules.right_upside_down else "taken as they are",
-        flip="logits are averaged with its" if rules.flip_average else "not used",
+        negatives="detected and inverted before grading" if rules.right_negatives else "not treated",
+        upside_down="detected and turned before grading" if rules.right_upside_down else "not treated",
+        flip="logits averaged with those of the mirror image" if rules.flip_average else "not used",
         small=_small_knees(rules),
         temperature=rules.temperature,
         read_out=_read_out(rules),
@@ -339,16 +338,16 @@ def _rules(rules: Rules, kept_in_int8: float | None) -> str:
 
 def _on_films(held_out: dict) -> str:
     share = held_out.get("called_unfamiliar_as_on_films")
-    return "" if share is None else f" ({share:.1%} in the sizes, frames and grey levels of knees on films)"
+    return "" if share is None else f" ({share:.1%} with the sizes, frames and grey levels of knees on films)"
 
 
 def _read_outs(ways: dict[str, dict]) -> str:
-    """A table of the figures for each way of reading the grade; empty where the metrics have none."""
+    """Table of the figures for each way of reading the grade off the probabilities; empty if metrics.json has none."""
     if not ways:
         return ""
     columns = list(next(iter(ways.values())))
     lines = [
-        f"| the grade read as | {' | '.join(name.replace('_', ' ') for name in columns)} |",
+        f"| grade read as | {' | '.join(name.replace('_', ' ') for name in columns)} |",
         "|---" * (len(columns) + 1) + "|",
         *(f"| {way} | {' | '.join(f'{figures[name]:.4f}' for name in columns)} |" for way, figures in ways.items()),
     ]
@@ -356,10 +355,10 @@ def _read_outs(ways: dict[str, dict]) -> str:
 
 
 def _interval(between: list[float] | None) -> dict | None:
-    """The 95 % interval of a figure as the model-index takes it: among the metric's arguments."""
+    """The 95 % interval of a figure as metric arguments, the only place for it in a model-index."""
     return None if between is None else {"interval_95_by_patient": [round(value, 4) for value in between]}
 
 
 def write(folder: Path, output: Path | None = None) -> None:
-    """Write the card of a run folder, by default as its README.md."""
+    """Write the card of a run folder, by default to its README.md."""
     write_text(output or folder / "README.md", str(render(folder)))
