@@ -81,8 +81,7 @@ def of_dataset(folder: Path, repo_id: str) -> Contents:
     """
     # Imported here: `datasets` takes over a second, and models and Spaces do without it.
     from koa_hf.data import dataset_card
-    from koa_hf.data.build import check_built
-    from koa_hf.data.shards import check_shards
+    from koa_hf.data.shards import check_built, check_shards
 
     check_built(folder)
     _, problems = check_shards(folder)
