@@ -31,7 +31,7 @@ Not published: predictions.csv (one row per patient), tensorboard/ (metrics.json
 names hold the machine's name), and anything else in the folder."""
 
 SPACE_REQUIREMENTS = (
-    *("torch", "torchvision", "timm", "openvino", "gradio", "mcp", "huggingface-hub", "safetensors", "rich"),
+    *("torch", "torchvision", "timm", "openvino", "gradio", "mcp", "huggingface-hub", "safetensors"),
     *("numpy", "scipy", "pillow", "matplotlib", "pydantic", "pydicom", "imagecodecs", "highdicom"),
 )
 """Packages that the demo imports. Training, evaluation and data sets need more, which a Space need not install."""
