@@ -52,7 +52,7 @@ from koa_hf.demo.theme import THEME
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import delete_older
 from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
-from koa_hf.grading.examination import examine
+from koa_hf.grading.examination import GradedKnee, examine
 from koa_hf.imaging import archive, phantom, radiograph
 from koa_hf.imaging.localiser import MOST_KNEES, KneeBox
 from koa_hf.imaging.radiograph import Radiograph, read
@@ -163,13 +163,13 @@ def build_demo(
 
         def show(visit: Visit) -> dict:
             """The knees of a visit, whatever else is on the page."""
-            reports = visit.examination.reports if visit.examination else ()
+            knees = visit.examination.knees if visit.examination else ()
             updates = {clear: gr.update(visible=True)}
             for i, slot in enumerate(slots):
-                updates[slot.column] = gr.update(visible=i < len(reports))
-                if i < len(reports):
+                updates[slot.column] = gr.update(visible=i < len(knees))
+                if i < len(knees):
                     examined = visit.examination
-                    updates[slot.result] = page.knee_html(reports[i], i, examined.film, visit.drawn)
+                    updates[slot.result] = page.knee_html(knees[i], i, examined.film, visit.drawn)
                     updates[slot.reports["dcm"]] = gr.update(visible=examined.film.dicom is not None)
                     if slot.sent:
                         updates[slot.sent] = ""
@@ -329,7 +329,7 @@ def disagreement_form(index: int, token: gr.State, visits: Visits, disagreements
 
     def keep(old: str | None, grade: int | None, comment: str, with_image: bool) -> tuple:
         try:
-            disagreements.add(chosen_report(visits, index, old), grade, comment or "", with_image)
+            disagreements.add(chosen_knee(visits, index, old), grade, comment or "", with_image)
         except KoaError as error:
             return page.sent_html(str(error), failed=True), grade, comment, with_image
         image = "with the X-ray" if with_image else "without the X-ray"
@@ -352,30 +352,34 @@ def offer(event, make: Callable[[str | None], str], token: gr.State, download: g
     )
 
 
-def chosen_report(visits: Visits, index: int, token: str | None) -> Report:
+def chosen_knee(visits: Visits, index: int, token: str | None) -> GradedKnee:
     examined = visits.get(token).examination
-    if examined is None or index >= len(examined.reports):
+    if examined is None or index >= len(examined.knees):
         raise KoaError(FORGOTTEN)
-    return examined.reports[index]
+    return examined.knees[index]
 
 
 def save_report(visits: Visits, index: int, kind: str, token: str | None) -> str:
     try:
-        report = chosen_report(visits, index, token)
-        if kind == "pdf":
-            content = report.pdf()
-        elif kind == "json":
+        knee, film = chosen_knee(visits, index, token), visits.get(token).examination.film
+        report = Report(knee, film)
+        if kind == "json":
             content = report.json().encode()
+        elif kind == "pdf":
+            # Imported here, as below: drawing takes most of a second to import, which the start need not wait for.
+            from koa_hf.report import pdf_page
+
+            content = pdf_page.pdf(report)
         else:
-            # Imported here: it takes most of a second, and nobody without DICOM needs it.
+            from koa_hf.report import pdf_page
             from koa_hf.report.secondary_capture import secondary_capture
 
-            content = secondary_capture(visits.get(token).examination.film.dicom, report.grading, report.picture())
+            content = secondary_capture(film.dicom, knee.grading, pdf_page.picture(report))
     except KoaError as error:
         raise gr.Error(str(error), print_exception=False) from error
     # Not the X-ray's own name: people write their patients' into it.
-    side = f"-{report.xray.side}" if report.xray.side else ""
-    return file_to_save(f"knee-report-{report.sha256[:8]}{side}.{kind}", content)
+    side = f"-{knee.grading.side}" if knee.grading.side else ""
+    return file_to_save(f"knee-report-{knee.grading.sha256[:8]}{side}.{kind}", content)
 
 
 def file_age(limits: Limits) -> float:

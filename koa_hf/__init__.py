@@ -9,26 +9,32 @@ release as a data set) and `network` (timm, torch, OpenVINO), `grading` (the res
 `hub`, `demo` and `cli`.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from koa_hf.data.load import load_dataset
     from koa_hf.errors import KoaError
-    from koa_hf.grading.grader import Grader, Grading
+    from koa_hf.grading.examination import examine
+    from koa_hf.grading.grader import Grader
+    from koa_hf.grading.result import Grading
+    from koa_hf.imaging.localiser import find_knees
+    from koa_hf.imaging.radiograph import Radiograph, read
 
 __version__ = "0.1.0"
 
-__all__ = ["Grader", "Grading", "KoaError", "load_dataset"]
+__all__ = ["Grader", "Grading", "KoaError", "Radiograph", "examine", "find_knees", "load_dataset", "read"]
 
-# Imported on first use, so that a command which needs no network does not wait for torch.
+# Imported on first use, so that a command that needs no network does not wait for torch.
 _MODULES = {
     "Grader": "koa_hf.grading.grader",
-    "Grading": "koa_hf.grading.grader",
+    "Grading": "koa_hf.grading.result",
     "KoaError": "koa_hf.errors",
+    "Radiograph": "koa_hf.imaging.radiograph",
+    "examine": "koa_hf.grading.examination",
+    "find_knees": "koa_hf.imaging.localiser",
     "load_dataset": "koa_hf.data.load",
+    "read": "koa_hf.imaging.radiograph",
 }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
-from koa_hf.grading.grader import Grading
+from koa_hf.grading.result import Grading
 
 
 def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -45,7 +45,7 @@ def dicom_of(pixels: np.ndarray, **attributes) -> bytes:
 def grading(**said) -> Grading:
     """A grading as a model with every rule makes it, KL 2, with what `said` changes."""
     values = {
-        "source": "knee.png",
+        "file": "knee.png",
         "grade": 2,
         "name": "minimal",
         "probabilities": (0.1, 0.3, 0.5, 0.1, 0.0),

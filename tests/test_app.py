@@ -17,6 +17,7 @@ from PIL import Image
 import app
 from koa_hf import Grader
 from koa_hf.grades import RESEARCH_USE_NOTICE
+from koa_hf.grading.result import Grading
 from koa_hf.imaging import phantom
 from tests.demo import running_demo
 
@@ -59,7 +60,9 @@ def test_the_api_is_described_and_only_grading_is_public(client):
         "/grade_film": "image",
         "/grade_many": "files",
     }
-    assert all(RESEARCH_USE_NOTICE in one["description"] for one in endpoints.values())
+    for endpoint in endpoints.values():
+        assert RESEARCH_USE_NOTICE in endpoint["description"]
+        assert all(f"{key}: " in endpoint["description"] for key in Grading.descriptions())
     assert endpoints["/grade_many"]["parameters"][0]["python_type"]["type"] == "list[filepath]"
 
 
@@ -68,6 +71,7 @@ def test_the_knees_of_a_film_are_graded_one_by_one(client, film_png):
     assert (right["side"], left["side"]) == ("right", "left")
     assert right["box"][0] < left["box"][0]
     assert right["grade"] in range(5)
+    assert right["file"] == "film.png"
 
 
 def test_many_files_are_graded_and_a_bad_one_is_named(client, knee_png, film_png, tmp_path):
@@ -83,7 +87,7 @@ def test_many_files_are_graded_and_a_bad_one_is_named(client, knee_png, film_png
         ("visit 2/film.png", "left"),
     ]
     assert "is not an image" in rows[0]["error"]
-    assert [row["error"] for row in rows[1:]] == [None] * 3
+    assert rows[0].keys() == {"file", "error"}
     assert rows[1]["grade"] == client.predict(handle_file(knee_png), api_name="/grade")["grade"]
 
 

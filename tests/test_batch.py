@@ -37,7 +37,7 @@ def graded(grader: Grader, files: list[Path], **limits) -> list[batch.Row]:
 def test_every_file_has_its_row_in_order_and_a_film_one_for_each_knee(grader, files):
     assert batch.count(files) == 4
     rows = graded(grader, files)
-    assert [(row.file, row.side, bool(row.error)) for row in rows] == [
+    assert [(row.file, row.grading and row.grading.side, bool(row.error)) for row in rows] == [
         ("visit/knee.png", None, False),
         ("visit/letter.png", None, True),
         ("film.png", "right", False),
@@ -78,15 +78,15 @@ def test_a_knee_of_a_film_is_graded_as_its_crops_would_be_in_three_sizes_togethe
     film = read(film_png)
     boxes = [KneeBox((700, 0, 1100, 400), "left", 1.0, False), KneeBox((180, 0, 580, 400), "right", 1.0, False)]
     examination = examine(grader, [film], boxes)[0]
-    assert [report.box for report in examination.reports] == [boxes[1].box, boxes[0].box]
-    for report in examination.reports:
-        alone = grader.grade_batch(localiser.multi_scale_crops(film, report.box))
+    assert [knee.grading.box for knee in examination.knees] == [boxes[1].box, boxes[0].box]
+    for knee in examination.knees:
+        alone = grader.grade_batch(localiser.multi_scale_crops(film, knee.grading.box))
         together = np.exp(np.mean(np.log([one.probabilities for one in alone]), axis=0))  # the mean of the logits
-        assert report.grading.probabilities == pytest.approx(together / together.sum(), abs=1e-5)
-        assert report.grading.heatmap == pytest.approx(alone[0].heatmap, abs=1e-4)
-    assert [report.xray.side for report in examination.reports] == ["right", "left"]
+        assert knee.grading.probabilities == pytest.approx(together / together.sum(), abs=1e-5)
+        assert knee.grading.heatmap == pytest.approx(alone[0].heatmap, abs=1e-4)
+    assert [knee.grading.side for knee in examination.knees] == ["right", "left"]
     whole = examine(grader, [film], as_it_is=True)[0]
-    assert (whole.boxes, whole.reports[0].box) == ((), None)
+    assert (whole.boxes, whole.knees[0].grading.box) == ((), None)
 
 
 def test_a_crop_is_graded_as_it_is(grader, tmp_path):
@@ -94,4 +94,4 @@ def test_a_crop_is_graded_as_it_is(grader, tmp_path):
     Image.fromarray(phantom.draw_knee(2, seed=4)).save(path)
     examination = examine(grader, [read(path)])[0]
     assert examination.whole
-    assert examination.reports[0].film is None
+    assert examination.knees[0].grading.box is None

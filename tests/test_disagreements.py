@@ -4,19 +4,19 @@ from datasets import load_dataset
 
 from koa_hf.demo.disagreements import Disagreements
 from koa_hf.errors import KoaError
+from koa_hf.grading.examination import GradedKnee
 from koa_hf.imaging import phantom
 from koa_hf.imaging.radiograph import Radiograph
-from koa_hf.report.document import Report
 from tests.helpers import grading
 
 KNEE = Radiograph(phantom.draw_knee(3, seed=1), "Doe, Jane 1950.png", "left")
 
 
 def test_remarks_are_read_back_by_datasets_with_the_x_ray_only_where_it_was_allowed(tmp_path):
-    report = Report(grading(source=KNEE.name), KNEE, "ab" * 32, film=KNEE.pixels, box=(1, 2, 201, 202))
-    Disagreements(tmp_path / "remarks").add(report, 3, " osteophytes on both sides ", with_image=True)
+    knee = GradedKnee(grading(file=KNEE.name, side="left", box=(1, 2, 201, 202)), KNEE)
+    Disagreements(tmp_path / "remarks").add(knee, 3, " osteophytes on both sides ", with_image=True)
     again = Disagreements(tmp_path / "remarks")  # as after a restart
-    again.add(report, 0)
+    again.add(knee, 0)
     rows = load_dataset(str(tmp_path / "remarks"), split="train", cache_dir=tmp_path / "cache")
     with_image, without = sorted(rows, key=lambda row: -row["reader_grade"])
     assert np.array_equal(np.asarray(with_image["image"]), KNEE.pixels)
@@ -34,11 +34,11 @@ def test_what_can_not_be_kept_is_refused_in_a_sentence(tmp_path):
     with pytest.raises(KoaError, match="can't be written"):
         Disagreements(tmp_path / "file")
     remarks = Disagreements(tmp_path / "remarks")
-    report = Report(grading(), KNEE, "ab" * 32)
+    knee = GradedKnee(grading(), KNEE)
     with pytest.raises(KoaError, match="choose one from KL 0 to 4"):
-        remarks.add(report, None)
+        remarks.add(knee, None)
     with pytest.raises(KoaError, match="write at most 2000"):
-        remarks.add(report, 1, "x" * 2001)
+        remarks.add(knee, 1, "x" * 2001)
     assert not list((tmp_path / "remarks" / "data").iterdir())
 
 
@@ -46,11 +46,11 @@ def test_remarks_are_pushed_to_a_private_data_set_when_the_demo_ends(hub, tmp_pa
     client = """
 from pathlib import Path
 from koa_hf.demo.disagreements import Disagreements
-from koa_hf.report.document import Report
+from koa_hf.grading.examination import GradedKnee
 from tests.test_disagreements import KNEE
 from tests.helpers import grading
 remarks = Disagreements(Path("remarks"), "user/remarks")
-remarks.add(Report(grading(), KNEE, "ab" * 32), 1)
+remarks.add(GradedKnee(grading(), KNEE), 1)
 remarks.close()
 """
     hub.run(client, tmp_path / "home")

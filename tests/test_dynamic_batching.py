@@ -20,11 +20,11 @@ class Watched:
     def __init__(self, grader: Grader):
         self.grader, self.passes, self.begun, self.go_on = grader, [], threading.Event(), threading.Event()
 
-    def grade_batch(self, sources, again):
+    def grade_batch(self, radiographs, extra_crops):
         self.begun.set()
         assert self.go_on.wait(60)
-        self.passes.append(len(sources) + sum(map(len, again)))
-        return self.grader.grade_batch(sources, again)
+        self.passes.append(len(radiographs) + sum(map(len, extra_crops)))
+        return self.grader.grade_batch(radiographs, extra_crops)
 
 
 @pytest.fixture(scope="module")

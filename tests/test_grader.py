@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from PIL import Image
 from koa_hf import Grader
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES
-from koa_hf.grading.grader import Grading, percent
+from koa_hf.grading.result import Grading, percent
 from koa_hf.imaging import phantom, radiograph
 from koa_hf.network.model_folder import default_model
 
@@ -43,7 +44,8 @@ def test_the_transformers_pipeline_gives_the_same_probabilities_under_the_names_
 
 def test_a_grading_says_what_was_graded_by_which_model_and_how(grader, model_folder, knee_png):
     grading = grader.grade(knee_png)
-    assert grading.source == "knee.png"
+    assert grading.file == "knee.png"
+    assert grading.sha256 == hashlib.sha256(knee_png.read_bytes()).hexdigest()
     assert grading.grade == int(np.argmax(grading.probabilities))
     assert grading.name == GRADE_NAMES[grading.grade]
     assert sum(grading.probabilities) == pytest.approx(1)
@@ -147,29 +149,27 @@ def test_the_default_model_is_the_one_the_environment_names(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "phrase"),
+    ("grade", "probabilities", "phrase"),
     [
-        ((0.95, 0.03, 0.01, 0.01, 0), "Clearly KL 0 to the model (95%)"),
-        ((0.02, 0.2, 0.75, 0.02, 0.01), "Fairly sure of KL 2 (75%); KL 1 is next (20%)"),
-        ((0.05, 0.3, 0.55, 0.06, 0.04), "Leans to KL 2 (55%); KL 1 is next (30%)"),
-        ((0.1, 0.4, 0.35, 0.1, 0.05), "Unsure, chiefly between KL 1 (40%) and KL 2 (35%)"),
+        (0, (0.95, 0.03, 0.01, 0.01, 0), "Clearly KL 0 to the model (95%)"),
+        (2, (0.02, 0.2, 0.75, 0.02, 0.01), "Fairly sure of KL 2 (75%); KL 1 is next (20%)"),
+        (2, (0.05, 0.3, 0.55, 0.06, 0.04), "Leans to KL 2 (55%); KL 1 is next (30%)"),
+        (1, (0.1, 0.4, 0.35, 0.1, 0.05), "Unsure, chiefly between KL 1 (40%) and KL 2 (35%)"),
+        (
+            1,
+            (0.29, 0.28, 0.34, 0.06, 0.03),
+            "Unsure, chiefly between KL 0 (29%) and KL 2 (34%); the grade given, KL 1 (28%), is not the most probable",
+        ),
     ],
 )
-def test_certainty_is_put_in_words(probabilities, phrase):
-    grade = int(np.argmax(probabilities))
+def test_certainty_names_the_two_most_probable_grades_and_says_if_another_one_is_given(grade, probabilities, phrase):
     grading = Grading(
-        source="x",
+        file="x",
         grade=grade,
         name=GRADE_NAMES[grade],
         probabilities=probabilities,
         calibrated=False,
         expected_grade=0,
-        grade_set=None,
-        coverage=None,
-        familiar=None,
-        unfamiliarity=None,
-        inverted=False,
-        turned=False,
         model="m",
         revision="r",
         seconds=0.1,

@@ -6,6 +6,7 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from koa_hf.grading import heatmap
+from koa_hf.grading.grader import class_activation_map
 from koa_hf.imaging import phantom
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network import xception
@@ -18,7 +19,7 @@ def network(model_folder):
     image = preprocess(Radiograph(phantom.draw_knee(2, seed=7), "drawn knee")).unsqueeze(0)
     with torch.inference_mode():
         features = model.forward_features(image)
-        return model, image, heatmap.class_activation_map(features, model.fc)[0], model.forward_head(features)[0]
+        return model, image, class_activation_map(features, model.fc)[0], model.forward_head(features)[0]
 
 
 def test_a_map_adds_up_to_its_logit(network):

@@ -7,9 +7,10 @@ from PIL import Image
 
 from koa_hf.demo import page
 from koa_hf.demo.batch import Row
+from koa_hf.grading.examination import GradedKnee
+from koa_hf.grading.result import NotGraded
 from koa_hf.imaging.localiser import KneeBox
 from koa_hf.imaging.radiograph import Radiograph
-from koa_hf.report.document import Report
 from tests.helpers import grading
 
 
@@ -21,8 +22,8 @@ KNEE = Radiograph(np.tile(np.arange(60, dtype=np.uint8), (40, 1)), "knee.dcm", "
 
 
 def shown(xray: Radiograph = KNEE, drawn: bool = False, box=None, **said) -> str:
-    report = Report(grading(**said), xray, "ab" * 32, film=xray.pixels if box else None, box=box)
-    return page.knee_html(report, 0, xray, drawn)
+    told = {"side": xray.side, "view": xray.view, "notes": xray.notes, "box": box}
+    return page.knee_html(GradedKnee(grading(**told, **said), xray), 0, xray, drawn)
 
 
 def test_the_result_states_the_range_and_that_an_upside_down_negative_was_righted():
@@ -74,9 +75,9 @@ def test_a_film_is_shown_with_its_boxes_in_its_own_pixels():
 def test_a_batch_says_how_far_it_is_and_counts_a_film_of_two_knees_once():
     data = b"film"
     rows = [
-        Row("a.png", grading(), "right", data=data),
-        Row("a.png", grading(), "left", data=data),
-        Row("b", error="no"),
+        Row(grading(file="a.png", side="right"), data),
+        Row(grading(file="a.png", side="left"), data),
+        Row(NotGraded(file="b", error="no")),
     ]
     busy, done = page.batch_html(rows, 3), page.batch_html(rows, 2)
     assert "Graded 1 of 3 files; 1 could not be graded." in busy
@@ -99,7 +100,7 @@ def test_what_was_noted_of_a_knee_and_not_of_its_film_is_said_with_its_grade():
         np.tile(np.arange(200, dtype=np.uint8), (200, 1)), "film.png", notes=("The first page was read.",)
     )
     knee = Radiograph(film.pixels[:90, :90], "film.png", "left", notes=(*film.notes, "This knee is 90 pixels wide."))
-    report = Report(grading(), knee, "ab" * 32, film=film.pixels, box=(0, 0, 90, 90))
-    result = page.knee_html(report, 0, film)
+    graded = grading(side="left", notes=knee.notes, box=(0, 0, 90, 90))
+    result = page.knee_html(GradedKnee(graded, knee), 0, film)
     assert result.count("The first page was read.") == 1
     assert '<p class="noted">This knee is 90 pixels wide.</p>' in result

@@ -1,5 +1,4 @@
 import csv
-import dataclasses
 import hashlib
 import io
 import json
@@ -8,7 +7,6 @@ import subprocess
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -16,19 +14,23 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
+from koa_hf.cli.report import main
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
-from koa_hf.grading.grader import Grading
+from koa_hf.grading.examination import GradedKnee
+from koa_hf.grading.result import SCHEMA, Grading, NotGraded
 from koa_hf.imaging import phantom
 from koa_hf.imaging.radiograph import Radiograph
-from koa_hf.report.document import COLUMNS, JSON_KEYS, SCHEMA, Report, as_row, csv_writer, main, range_sentence
+from koa_hf.report import pdf_page
+from koa_hf.report.csv_table import COLUMNS, csv_writer, row_of
+from koa_hf.report.document import Report
 from koa_hf.report.secondary_capture import secondary_capture
 from tests.helpers import dicom_of
 
 SHA256 = hashlib.sha256(b"the X-ray").hexdigest()
 TIME = datetime(2026, 11, 23, 2, 16, 29, tzinfo=UTC)
 WORST = {
-    "source": "снимок_" * 40 + ".png",
+    "file": "снимок_" * 40 + ".png",
     "familiar": False,
     "unfamiliarity": 1.04,
     "inverted": True,
@@ -37,6 +39,7 @@ WORST = {
     "grade": 3,
     "name": "moderate",
 }
+FILE = {"side": "left", "view": "PA", "notes": ("Frame 1 was read.",)}
 NOTE = "Trained on drawings, for testing the software. " * 20
 
 
@@ -44,8 +47,9 @@ def graded(**changes) -> Grading:
     """A grading as a model with all its rules makes it; the evidence for KL 2 lies in the middle."""
     rows, columns = np.mgrid[:7, :7] - 3
     evidence = np.exp(-(rows**2 + columns**2) / 2).astype(np.float32)
-    grading = Grading(
-        source="knee.png",
+    values = dict(
+        file="knee.png",
+        sha256=SHA256,
         grade=2,
         name="minimal",
         probabilities=(0.06, 0.22, 0.58, 0.13, 0.01),
@@ -62,15 +66,12 @@ def graded(**changes) -> Grading:
         seconds=0.11,
         heatmap=np.stack([evidence] * 5),
     )
-    return dataclasses.replace(grading, **changes)
+    return Grading(**values | changes)
 
 
-def report_of(grading: Grading, **changes) -> Report:
-    return dataclasses.replace(Report(grading, xray_of(phantom.draw_knee(2, seed=2)), SHA256, TIME), **changes)
-
-
-def xray_of(pixels: np.ndarray, **read) -> Radiograph:
-    return Radiograph(pixels, "knee", **read)
+def report_of(grading: Grading, pixels: np.ndarray | None = None, film: np.ndarray | None = None, time=TIME) -> Report:
+    knee = Radiograph(phantom.draw_knee(2, seed=2) if pixels is None else pixels, "knee")
+    return Report(GradedKnee(grading, knee), knee if film is None else Radiograph(film, "film"), time)
 
 
 def text_of(pdf: bytes) -> str:
@@ -85,17 +86,17 @@ def pictures_of(pdf: bytes) -> list[np.ndarray]:
 
 
 def test_the_json_holds_what_its_schema_says_and_no_picture():
-    xray = xray_of(phantom.draw_knee(2, seed=2), side="left", view="PA", notes=("Frame 1 was read.",))
-    values = json.loads(report_of(graded(), xray=xray, box=(1, 2, 30, 40), model_note="a note").json())
-    assert list(values) == list(JSON_KEYS)
-    assert values["schema"] == SCHEMA == "koa-grading/1"
+    grading = graded(**FILE, box=(1, 2, 30, 40), model_note="a note")
+    values = json.loads(report_of(grading).json())
+    assert list(values) == ["schema", "time", "notice", *Grading.descriptions()]
+    assert values["schema"] == SCHEMA == "koa-grading/2"
     assert values["time"] == "2026-11-23T02:16:29Z"
     assert values["notice"] == RESEARCH_USE_NOTICE
     assert (values["sha256"], values["box"], values["model_note"]) == (SHA256, [1, 2, 30, 40], "a note")
     assert (values["side"], values["view"], values["notes"]) == ("left", "PA", ["Frame 1 was read."])
     assert (values["grade_set"], values["coverage"], values["familiar"]) == ([1, 3], 0.9, True)
     assert sum(values["probabilities"]) == pytest.approx(1)
-    assert values.keys() >= {f.name for f in dataclasses.fields(Grading)} - {"heatmap"}
+    assert (values["certainty"], values["remarks"]) == (grading.certainty, grading.remarks)
 
 
 def test_the_time_is_utc_wherever_the_clock_stands():
@@ -107,29 +108,28 @@ def test_a_row_of_the_csv_has_every_column_and_leaves_empty_what_a_model_cannot_
     plain = graded(grade_set=None, coverage=None, familiar=None, unfamiliarity=None, inverted=True, turned=True)
     undecodable = tmp_path / "knee-\udcff.png"
     with csv_writer(tmp_path / "grades.csv") as writer:
-        writer.writerow(as_row(Path("a.png"), graded()))
-        writer.writerow(as_row(Path("b.png"), plain))
-        writer.writerow(as_row(undecodable, "it is damaged"))
+        for outcome in (graded(), plain, NotGraded(file=str(undecodable), error="it is damaged")):
+            writer.writerow(row_of(outcome))
     with (tmp_path / "grades.csv").open(newline="", encoding="utf-8") as opened:
         full, bare, failed = csv.DictReader(opened)
-    assert tuple(full) == COLUMNS
+    assert list(full) == list(COLUMNS)
     assert (full["grade_low"], full["grade_high"], full["familiar"], full["turned"]) == ("1", "3", "true", "false")
     assert (bare["grade_low"], bare["grade_high"], bare["familiar"]) == ("", "", "")
     assert (bare["inverted"], bare["turned"]) == ("true", "true")
-    assert plain.remarks == ["a negative, righted", "upside down, turned"]
-    assert (failed["grade"], failed["error"]) == ("", "it is damaged")
+    assert plain.remarks == ["negative, inverted", "upside down, turned"]
+    assert {column for column, cell in failed.items() if cell} == {"file", "error"}
+    assert failed["error"] == "it is damaged"
     assert failed["file"].endswith("knee-\\udcff.png")
 
 
 def test_the_sentence_gives_the_range_and_its_coverage():
-    assert range_sentence(graded()) == "KL 2, could be KL 1 to 3 (90% coverage)"
-    assert range_sentence(graded(grade_set=(2, 2))) == "KL 2, the only grade in its range (90% coverage)"
-    assert range_sentence(graded(grade_set=None, coverage=None)) == "KL 2"
+    assert graded().summary == "KL 2, could be KL 1 to 3 (90% coverage)"
+    assert graded(grade_set=(2, 2)).summary == "KL 2, the only grade in its range (90% coverage)"
+    assert graded(grade_set=None, coverage=None).summary == "KL 2"
 
 
 def test_the_pdf_is_one_a4_page_that_says_all_there_is_to_say():
-    xray = xray_of(phantom.draw_knee(2, seed=2), side="left", view="PA", notes=("Frame 1 was read.",))
-    pdf = report_of(graded(), xray=xray, model_note="Made for this test.").pdf()
+    pdf = pdf_page.pdf(report_of(graded(**FILE, model_note="Made for this test.")))
     (page,) = PdfReader(io.BytesIO(pdf)).pages
     assert [float(edge) for edge in page.mediabox[2:]] == pytest.approx([210 / 25.4 * 72, 297 / 25.4 * 72], abs=0.5)
     text = text_of(pdf)
@@ -138,7 +138,7 @@ def test_the_pdf_is_one_a4_page_that_says_all_there_is_to_say():
         "Made for this test.",
         "Frame 1 was read.",
         "minimal",
-        range_sentence(graded()),
+        graded().summary,
         graded().certainty,
         GRADES[2].definition,
         "Expected grade 1.8",
@@ -153,14 +153,14 @@ def test_the_pdf_is_one_a4_page_that_says_all_there_is_to_say():
 
 def test_the_same_grading_at_the_same_time_gives_the_same_file_in_any_thread():
     reports = [report_of(graded()), report_of(graded(), time=TIME + timedelta(seconds=1))]
-    first, later = (report.pdf() for report in reports)
+    first, later = map(pdf_page.pdf, reports)
     assert first != later
     with ThreadPoolExecutor(2) as threads:
-        assert list(threads.map(Report.pdf, reports)) == [first, later]
+        assert list(threads.map(pdf_page.pdf, reports)) == [first, later]
 
 
 def test_an_image_unlike_the_training_knees_is_called_uncertain_before_any_grade_and_claims_no_coverage():
-    text = text_of(report_of(graded(familiar=False, unfamiliarity=1.04)).pdf())
+    text = text_of(pdf_page.pdf(report_of(graded(familiar=False, unfamiliarity=1.04))))
     assert 0 < text.index("Not certain: this image is unlike the training knees") < text.index("KL 2")
     assert "distance 1.1; over 1 is unlike" in text  # never "1.0; over 1"
     for claim in ("coverage", "90%", "calibrated", graded().certainty):
@@ -170,7 +170,7 @@ def test_an_image_unlike_the_training_knees_is_called_uncertain_before_any_grade
 def test_a_negative_is_shown_as_read_and_righted_under_the_heat_map():
     negative = 255 - phantom.draw_knee(2, seed=2)
     nothing_seen = np.zeros((5, 7, 7), np.float32)
-    pdf = report_of(graded(inverted=True, heatmap=nothing_seen), xray=xray_of(negative)).pdf()
+    pdf = pdf_page.pdf(report_of(graded(inverted=True, heatmap=nothing_seen), negative))
     text = text_of(pdf)
     assert "photographic negative" in text
     assert "Nothing in particular spoke for KL 2" in text
@@ -181,7 +181,7 @@ def test_a_negative_is_shown_as_read_and_righted_under_the_heat_map():
 
 def test_an_upside_down_knee_is_shown_as_read_and_said_to_have_been_turned():
     read = phantom.draw_knee(2, seed=2)[::-1, ::-1]
-    pdf = report_of(graded(turned=True), xray=xray_of(read)).pdf()
+    pdf = pdf_page.pdf(report_of(graded(turned=True), read))
     assert "It was turned by 180 degrees before it was graded" in text_of(pdf)
     as_read, _ = pictures_of(pdf)
     shown = np.asarray(Image.fromarray(as_read.astype(np.uint8)).resize(read.shape[::-1]), float)
@@ -193,13 +193,13 @@ def test_the_film_is_shown_too_with_the_knee_boxed():
     knee = phantom.draw_knee(2, seed=2)
     film = np.zeros((400, 600), np.uint8)
     film[100:324, 50:274] = knee
-    boxed = report_of(graded(), film=film, box=(50, 100, 274, 324))
-    assert "the knee in the box was graded" in text_of(boxed.pdf())
-    film_shown, _, _ = pictures_of(boxed.pdf())
+    pdf = pdf_page.pdf(report_of(graded(box=(50, 100, 274, 324)), film=film))
+    assert "the knee in the box was graded" in text_of(pdf)
+    film_shown, _, _ = pictures_of(pdf)
     assert film_shown.shape[1] / film_shown.shape[0] == pytest.approx(1.5, abs=0.02)
-    unboxed = dataclasses.replace(boxed, box=None)
-    assert "the knee in the box" not in text_of(unboxed.pdf())
-    assert np.any(np.asarray(boxed.picture(60)) != np.asarray(unboxed.picture(60)))
+    whole = pdf_page.pdf(report_of(graded()))
+    assert "the knee in the box" not in text_of(whole)
+    assert len(pictures_of(whole)) == 2
 
 
 @pytest.mark.parametrize(
@@ -216,19 +216,19 @@ def test_the_film_is_shown_too_with_the_knee_boxed():
 def test_a_file_name_is_shown_as_far_as_the_font_goes(name, shown):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of letters that it can't draw
-        report = report_of(graded(source=name))
-        text = text_of(report.pdf())
+        report = report_of(graded(file=name))
+        text = text_of(pdf_page.pdf(report))
     assert f"File {shown} SHA-256" in text
-    assert json.loads(report.json())["source"] == name
+    assert json.loads(report.json())["file"] == name
 
 
 def test_names_from_right_to_left_are_drawn_without_a_box():
-    text = text_of(report_of(graded(source="صورة ركبة.png", model="ברך")).pdf())
+    text = text_of(pdf_page.pdf(report_of(graded(file="صورة ركبة.png", model="ברך"))))
     assert "□" not in text
 
 
 def test_a_long_name_keeps_its_beginning_and_end():
-    text = text_of(report_of(graded(source="begin" + "x" * 5000 + "end.png")).pdf())
+    text = text_of(pdf_page.pdf(report_of(graded(file="begin" + "x" * 5000 + "end.png"))))
     assert "File begin" in text
     assert "…" in text
     assert "end.png SHA-256" in text
@@ -237,9 +237,9 @@ def test_a_long_name_keeps_its_beginning_and_end():
 @pytest.mark.parametrize("shape", [(1, 1), (162, 300), (1200, 200), (1, 3000), (3000, 1)])
 def test_any_shape_and_the_longest_warnings_fit_on_the_page(shape):
     pixels = np.full(shape, 90, np.uint8)
-    xray = xray_of(pixels, notes=("The file holds 12 frames; frame 1 was read.",))
-    worst = report_of(graded(**WORST), xray=xray, film=pixels, box=(-5, -5, 9999, 9999), model_note=NOTE)
-    page = np.asarray(worst.picture(60).convert("L"))
+    notes = ("The file holds 12 frames; frame 1 was read.",)
+    worst = report_of(graded(**WORST, notes=notes, box=(-5, -5, 9999, 9999), model_note=NOTE), pixels, pixels)
+    page = np.asarray(pdf_page.picture(worst, 60).convert("L"))
     margin = round(9 / 25.4 * 60)
     inside = np.zeros(page.shape, bool)
     inside[margin:-margin, margin:-margin] = True
@@ -248,8 +248,8 @@ def test_any_shape_and_the_longest_warnings_fit_on_the_page(shape):
 
 
 def test_the_page_has_no_colour_but_the_heat_map():
-    seen = np.asarray(report_of(graded()).picture(60), int)
-    unseen = np.asarray(report_of(graded(heatmap=np.zeros((5, 7, 7), np.float32))).picture(60), int)
+    seen = np.asarray(pdf_page.picture(report_of(graded()), 60), int)
+    unseen = np.asarray(pdf_page.picture(report_of(graded(heatmap=np.zeros((5, 7, 7), np.float32))), 60), int)
     assert np.ptp(unseen, axis=2).max() == 0
     assert np.ptp(seen, axis=2).max() > 50
 
@@ -257,7 +257,7 @@ def test_the_page_has_no_colour_but_the_heat_map():
 @pytest.fixture(scope="module")
 def captured() -> tuple[bytes, bytes, np.ndarray]:
     """A DICOM X-ray, the secondary capture made from it, and the picture in that."""
-    picture = report_of(graded()).picture()
+    picture = pdf_page.picture(report_of(graded()))
     source = dicom_of(phantom.draw_knee(2, seed=2))
     made = secondary_capture(source, graded(model="C:\\модель\\" + "x" * 90), picture)
     return source, made, np.asarray(picture)
@@ -295,7 +295,7 @@ def test_the_secondary_capture_is_valid_dicom(captured, tmp_path):
 
 
 def test_only_a_dicom_x_ray_with_a_study_gets_a_secondary_capture(knee_png):
-    picture = report_of(graded()).picture(20)
+    picture = pdf_page.picture(report_of(graded()), 20)
     with pytest.raises(KoaError, match=r"knee.png is not DICOM"):
         secondary_capture(knee_png.read_bytes(), graded(), picture)
     with pytest.raises(KoaError, match="no StudyInstanceUID"):
@@ -310,7 +310,7 @@ def test_values_that_dicom_forbids_are_taken_over_as_they_stand_and_no_warning_q
         )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made = secondary_capture(source, graded(), report_of(graded()).picture(20))
+        made = secondary_capture(source, graded(), pdf_page.picture(report_of(graded()), 20))
     capture = pydicom.dcmread(io.BytesIO(made))
     assert (capture.PatientSex, capture.AccessionNumber) == ("MALE", "")
     assert capture.get_item("PatientBirthDate").value == b"2 Jan 1950"
@@ -318,13 +318,13 @@ def test_values_that_dicom_forbids_are_taken_over_as_they_stand_and_no_warning_q
 
 def test_a_dicom_file_without_preamble_gets_a_secondary_capture_too():
     source = dicom_of(phantom.draw_knee(2, seed=2))
-    made = secondary_capture(source[132:], graded(), report_of(graded()).picture(20))
+    made = secondary_capture(source[132:], graded(), pdf_page.picture(report_of(graded()), 20))
     assert str(pydicom.dcmread(io.BytesIO(made)).PatientName) == "Коленкин^Олег"
 
 
 def test_a_header_cut_short_is_refused():
     source = dicom_of(phantom.draw_knee(2, seed=2))
-    picture = report_of(graded()).picture(20)
+    picture = pdf_page.picture(report_of(graded()), 20)
     for length in (140, 200, 400, 500):
         with pytest.raises(KoaError):
             secondary_capture(source[:length], graded(), picture)
@@ -337,7 +337,7 @@ def test_the_command_writes_what_was_graded_and_from_which_file(knee_png, model_
     assert main([str(xray), "--model", str(model_folder), "--pdf", str(pdf), "--json", str(figures)]) == 0
     values = json.loads(figures.read_text())
     assert values["sha256"] == hashlib.sha256(knee_png.read_bytes()).hexdigest()
-    assert values["source"] == xray.name
+    assert values["file"] == xray.name
     text = text_of(pdf.read_bytes())
     assert values["sha256"] in text
     assert GRADES[values["grade"]].definition in text

@@ -38,7 +38,7 @@ from koa_hf import Grader
 from koa_hf.data.load import load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import replacing
-from koa_hf.grading.grader import Grading
+from koa_hf.grading.result import Grading
 from koa_hf.network.model_folder import BUNDLED_MODEL, INT8_FILE
 from koa_hf.progress import progress_bar
 from train.loop.knee_images import choose_split

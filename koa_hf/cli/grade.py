@@ -6,10 +6,7 @@
 
 Folders are searched all the way down. A file that can't be read is named at the end and doesn't stop the others; the
 exit code is then 2. Knees are looked for on larger films, and each that is found is cut out and graded by itself.
-The CSV has one row a knee: file, grade, name, p0 to p4, expected_grade, grade_low and grade_high (the prediction set),
-familiar, inverted, turned, side (right or left), box (left, top, right and bottom in the film's pixels), error. Side
-and box are empty, and missing in the JSON, where the image was graded as a whole: it is a crop of one knee, no knee was
-found in it, or --whole was given.
+The CSV has one row a knee, the JSON one object a knee, with the same fields.
 """
 
 import argparse
@@ -27,10 +24,11 @@ from rich.text import Text
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grades import NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.grading.examination import examine
-from koa_hf.grading.grader import Grader, percent
+from koa_hf.grading.grader import Grader
+from koa_hf.grading.result import Grading, KneeGrader, NotGraded, percent
 from koa_hf.imaging import radiograph
 from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
-from koa_hf.report.document import Report, as_row, csv_writer
+from koa_hf.report.csv_table import COLUMNS, csv_writer, row_of
 
 BATCH_SIZE = 8  # on CPUs a larger batch gains nothing; on GPUs reading the files takes longer than grading them
 LONGEST_TABLE = 30  # more results than this are for a CSV file, not for a screen
@@ -60,10 +58,8 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def grade_files(
-    grader: Grader, files: Sequence[Path], whole: bool = False
-) -> Iterator[tuple[Path, tuple[Report, ...] | str]]:
-    """Each file with one report a knee, or with the sentence that says why there is none; in order.
+def grade_files(grader: KneeGrader, files: Sequence[Path], whole: bool = False) -> Iterator[list[Grading | NotGraded]]:
+    """Each file's gradings, one a knee, or why there is none; in order.
 
     `whole` grades every image as it is, without looking for knees in it.
     """
@@ -74,13 +70,13 @@ def grade_files(
             try:
                 films[file] = radiograph.read(file, name=str(file))
             except KoaError as error:
-                errors[file] = str(error)
+                errors[file] = NotGraded(file=str(file), error=str(error))
         examinations = dict(zip(films, examine(grader, list(films.values()), as_it_is=whole), strict=True))
         for file in batch:
-            yield file, errors[file] if file in errors else examinations[file].reports
+            yield [errors[file]] if file in errors else [knee.grading for knee in examinations[file].knees]
 
 
-def print_table(console: Console, outcomes: list[tuple[Path, Report]]) -> None:
+def print_table(console: Console, gradings: Sequence[Grading]) -> None:
     # A terminal of the usual 80 columns has no room for the probabilities beside a file's name.
     shown = range(NUM_GRADES) if console.width >= ROOM_FOR_PROBABILITIES else ()
     table = Table("file", "grade", "range", "expected", *(f"KL {g}" for g in shown), "remarks")
@@ -88,13 +84,12 @@ def print_table(console: Console, outcomes: list[tuple[Path, Report]]) -> None:
         column.no_wrap = True
     for column in table.columns[3:-1]:
         column.justify = "right"
-    for file, report in outcomes:
-        grading, side = report.grading, report.xray.side
-        knee = f", {f'{side} knee' if side else 'a knee'}" if report.box else ""
+    for grading in gradings:
+        knee = f", {f'{grading.side} knee' if grading.side else 'a knee'}" if grading.box else ""
         low, high = grading.grade_set or (None, None)
         # Text: rich would take [brackets] in a file name for markup.
         table.add_row(
-            Text(f"{file}{knee}", overflow="fold"),
+            Text(f"{grading.file}{knee}", overflow="fold"),
             f"KL {grading.grade} {grading.name}",
             "" if low is None else f"{low}" if low == high else f"{low} to {high}",
             f"{grading.expected_grade:.1f}",
@@ -104,17 +99,18 @@ def print_table(console: Console, outcomes: list[tuple[Path, Report]]) -> None:
     console.print(table)
 
 
-def as_record(file: Path, report: Report) -> dict:
-    """One JSON object of the output."""
-    record = {"file": str(file), **report.grading.to_dict()}
-    del record["source"]  # the same
-    return record | ({"side": report.xray.side, "box": list(report.box)} if report.box else {})
+def _columns() -> str:
+    """Documentation of the CSV."""
+    return "columns of the CSV:\n" + "\n".join(f"  {column}: {text}" for column, text in COLUMNS.items())
 
 
 @exit_2_on_bad_input
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m koa_hf.cli.grade", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m koa_hf.cli.grade",
+        description=__doc__,
+        epilog=_columns(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
     parser.add_argument("--model", help="model folder or Hub id; by default KOA_MODEL, else the bundled model")
@@ -145,20 +141,16 @@ def main(arguments: list[str] | None = None) -> int:
             options.model, options.revision, options.device, options.precision, engine=options.engine
         )
         with progress:
-            for file, outcome in progress.track(grade_files(grader, files, options.whole), total=len(files)):
-                if isinstance(outcome, str):
-                    failed.append(outcome)
-                    rows, records = [as_row(file, outcome)], [{"file": str(file), "error": outcome}]
-                else:
-                    knees += len(outcome)
-                    rows = [as_row(file, one.grading, one.xray.side if one.box else None, one.box) for one in outcome]
-                    records = [as_record(file, one) for one in outcome]
-                    if len(files) <= LONGEST_TABLE:
-                        graded += [(file, one) for one in outcome]
-                for row in rows if writer else ():
-                    writer.writerow(row)
-                for record in records if options.json else ():
-                    print(json.dumps(record), flush=True)
+            for outcomes in progress.track(grade_files(grader, files, options.whole), total=len(files)):
+                failed += [one for one in outcomes if isinstance(one, NotGraded)]
+                found = [one for one in outcomes if isinstance(one, Grading)]
+                knees += len(found)
+                if len(files) <= LONGEST_TABLE:
+                    graded += found
+                for outcome in outcomes if writer else ():
+                    writer.writerow(row_of(outcome))
+                for outcome in outcomes if options.json else ():
+                    print(json.dumps(outcome.to_dict()), flush=True)
     if graded and not options.json:
         print_table(console, graded)
     where = f"; results in {options.csv}" if options.csv else ""
@@ -168,8 +160,8 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"graded {what} with {how}{where}", file=sys.stderr)
     for remark in filter(None, (grader.note, RESEARCH_USE_NOTICE)):
         print(remark, file=sys.stderr)
-    for sentence in failed:
-        print(f"not graded: {sentence}", file=sys.stderr)
+    for one in failed:
+        print(f"not graded: {one.error}", file=sys.stderr)
     return 2 if failed else 0
 
 

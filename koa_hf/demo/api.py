@@ -1,4 +1,4 @@
-"""The demo's endpoints for programs: typed functions and what clients are told of them. They are MCP tools as well."""
+"""The demo's endpoints for programs, which are MCP tools as well: typed functions and their descriptions."""
 
 from pathlib import Path
 
@@ -7,56 +7,50 @@ from koa_hf.demo.batch import Limits
 from koa_hf.errors import KoaError
 from koa_hf.grades import RESEARCH_USE_NOTICE
 from koa_hf.grading.examination import examine
-from koa_hf.grading.grader import Grader
+from koa_hf.grading.result import Grading, KneeGrader, NotGraded
 from koa_hf.imaging.radiograph import Radiograph, read
 
-_GRADING = (
-    "source (str), grade (int, Kellgren-Lawrence 0 none to 4 severe), name (str), probabilities (five floats, KL 0 to "
-    "4, summing to 1), calibrated (bool), expected_grade (float, 0 to 4), grade_set (lowest and highest grade) and "
-    "coverage (share of knees whose set holds the reader's grade), familiar (bool; false: the image is unlike the "
-    "training knees, and the grade means little) and unfamiliarity (float, over 1 is unfamiliar), inverted (bool: a "
-    "negative, righted), turned (bool: upside down, righted), model (str), revision (str), seconds (float); what the "
-    "model can't tell is null"
-)
-_ALWAYS = f"An unreadable file is an error of one sentence. {RESEARCH_USE_NOTICE}"
+_KEYS = "; ".join(f"{name}: {text.replace('; ', ', ')}" for name, text in Grading.descriptions().items())
+_ERROR = NotGraded.descriptions()["error"]
+_UNREADABLE = "A file that can't be graded raises an error of one sentence."
 
 DESCRIPTIONS = {
-    "grade": f"Grade a knee X-ray that shows one knee, cropped to the joint. Returns {_GRADING}. {_ALWAYS}",
-    "grade_film": "Find the knees in a knee X-ray, such as a whole film with both, and grade each. Returns a list, "
-    "left to right in the image: side (right, left or null: the patient's), box ([left, top, right, bottom] in "
-    f"pixels; null: the whole image was graded), and {_GRADING}. {_ALWAYS}",
-    "grade_many": "Grade many knee X-rays, and zips of them. Returns a list with an entry for each knee: file (str), "
-    "error (null, or the sentence that says why this file could not be graded; it doesn't stop the others), side and "
-    f"box as in grade_film, and {_GRADING}. {RESEARCH_USE_NOTICE}",
+    "grade": "Grade an X-ray of one knee, cropped to the joint, on the Kellgren-Lawrence scale. "
+    f"Returns an object with these keys. {_KEYS}. {_UNREADABLE} {RESEARCH_USE_NOTICE}",
+    "grade_film": "Find the knees in an X-ray, such as a film of both knees, and grade each on the Kellgren-Lawrence "
+    f"scale. Returns a list of objects, from the image's left to its right, with these keys. {_KEYS}. {_UNREADABLE} "
+    f"{RESEARCH_USE_NOTICE}",
+    "grade_many": "Grade many knee X-rays, and zips of them, on the Kellgren-Lawrence scale. Returns a list with an "
+    f"object for each knee, with these keys. {_KEYS}. A file that can't be graded does not stop the others; its object "
+    f"has two keys, file and error. error: {_ERROR}. {RESEARCH_USE_NOTICE}",
 }
 """By the name of the endpoint."""
 
 
 class Api:
-    """The endpoints; each raises `KoaError` for what can't be graded.
+    """The endpoints. Files are given by their paths on the server, where the client library uploads them.
 
-    Files are given by their paths on the server, where the client library has uploaded them.
+    Each raises `KoaError` for a file that can't be graded.
     """
 
-    def __init__(self, grader: Grader, limits: Limits):
+    def __init__(self, grader: KneeGrader, limits: Limits):
         self._grader = grader
         self._limits = limits
 
     def grade(self, image: str) -> dict:
-        """`Grading.to_dict` of an image, taken as it is."""
-        return examine(self._grader, [self._read(image)], as_it_is=True)[0].reports[0].grading.to_dict()
+        """`Grading.to_dict` of an image, graded as a whole."""
+        return examine(self._grader, [self._read(image)], as_it_is=True)[0].knees[0].grading.to_dict()
 
     def grade_film(self, image: str) -> list[dict]:
-        """One `Grading.to_dict` for each knee found, with `side` and `box`."""
-        reports = examine(self._grader, [self._read(image)])[0].reports
-        return [{"side": one.xray.side, "box": one.box, **one.grading.to_dict()} for one in reports]
+        """`Grading.to_dict` of each knee found, left to right."""
+        return [knee.grading.to_dict() for knee in examine(self._grader, [self._read(image)])[0].knees]
 
     def grade_many(self, files: list[str]) -> list[dict]:
-        """`Row.to_dict` for each knee of each file."""
+        """`Grading.to_dict` of each knee of each file, or `NotGraded.to_dict` of a file."""
         if not files:
             raise KoaError("no files were given; pass [handle_file('a.png'), handle_file('more.zip')].")
         done = batch.grade_all(self._grader, [Path(file) for file in files], self._limits)
-        return [row.to_dict() for rows in done for row in rows]
+        return [row.outcome.to_dict() for rows in done for row in rows]
 
     def _read(self, image: str | None) -> Radiograph:
         if not image:

@@ -1,7 +1,5 @@
-"""Many X-rays at once: files and zips in, table rows out as they are done. One bad file never stops the others."""
+"""Many X-rays at once: files and zips in, table rows out as they are graded. A bad file never stops the others."""
 
-import csv
-import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,10 +7,10 @@ from pathlib import Path
 
 from koa_hf.errors import KoaError
 from koa_hf.grading.examination import examine
-from koa_hf.grading.grader import Grader, Grading
+from koa_hf.grading.result import Grading, KneeGrader, NotGraded
 from koa_hf.imaging import archive
 from koa_hf.imaging.radiograph import MAX_PIXELS, Radiograph, read
-from koa_hf.report.document import COLUMNS, as_row
+from koa_hf.report import csv_table
 
 BATCH_FILES = 4  # a larger batch gains nothing on CPUs, and the table should be seen to fill
 BATCH_BYTES = 100_000_000  # of films in memory at a time
@@ -37,43 +35,36 @@ class Limits:
 
 @dataclass(frozen=True)
 class Row:
-    """One knee of one file, or one file that could not be graded.
+    """One row of the table: a graded knee, or a file that could not be graded.
 
     Attributes:
-        file: its name, with its folder in the zip.
-        grading: None where `error` says why there is none.
-        box: where the knee is in the film, as in `Report`; None where the whole image was graded.
-        side: of a knee in a film, `right`, `left`, or None where it can't be told.
-        data: the file itself; empty where there is no grading, or too much came before it.
+        data: the file itself; empty where there is no grading, or after `KEPT_BYTES` of files.
     """
 
-    file: str
-    grading: Grading | None = None
-    box: tuple[int, int, int, int] | None = None
-    side: str | None = None
-    error: str = ""
+    outcome: Grading | NotGraded
     data: bytes = b""
 
     @property
+    def file(self) -> str:
+        return self.outcome.file
+
+    @property
+    def grading(self) -> Grading | None:
+        return self.outcome if isinstance(self.outcome, Grading) else None
+
+    @property
+    def error(self) -> str:
+        return "" if isinstance(self.outcome, Grading) else self.outcome.error
+
+    @property
     def cells(self) -> list:
-        """For the table: what `TABLE_COLUMNS` names after the number."""
-        if self.grading is None:
+        """The cells under `TABLE_COLUMNS` after the number."""
+        if (grading := self.grading) is None:
             return [self.file, "", "", "", None, self.error]
-        grading = self.grading
         low, high = grading.grade_set or ("", "")
         span = f"{low}" if low == high else f"{low} to {high}"
-        expected, said = round(grading.expected_grade, 1), "; ".join(grading.remarks)
-        return [self.file, self.side or "", f"KL {grading.grade} {grading.name}", span, expected, said]
-
-    def to_dict(self) -> dict:
-        """For programs: everything but `data` and the heat map."""
-        return {
-            "file": self.file,
-            "side": self.side,
-            "box": self.box,
-            "error": self.error or None,
-            **(self.grading.to_dict() if self.grading else {}),
-        }
+        expected, remarks = round(grading.expected_grade, 1), "; ".join(grading.remarks)
+        return [self.file, grading.side or "", f"KL {grading.grade} {grading.name}", span, expected, remarks]
 
 
 def count(paths: Sequence[Path]) -> int:
@@ -101,25 +92,25 @@ def contents(paths: Sequence[Path]) -> Iterator[tuple[str, bytes | KoaError]]:
             yield path.name, KoaError(f"{path.name} can't be read: {error.strerror or error}.")
 
 
-def grade_all(grader: Grader, paths: Sequence[Path], limits: Limits) -> Iterator[list[Row]]:
-    """Rows as they are done, a few files at a time, in order; what isn't graded in time gets a row that says so."""
+def grade_all(grader: KneeGrader, paths: Sequence[Path], limits: Limits) -> Iterator[list[Row]]:
+    """Rows in order, a few files at a time, as they are graded; a file that isn't graded in time gets a row, too."""
     end = time.monotonic() + limits.seconds
-    batch: list[tuple[str, bytes, Radiograph] | Row] = []
+    batch: list[tuple[Radiograph, bytes] | NotGraded] = []
     kept = 0
     for name, content in contents(paths):
         if isinstance(content, KoaError):
-            batch.append(Row(name, error=str(content)))
+            batch.append(NotGraded(file=name, error=str(content)))
         elif time.monotonic() > end:
             over = f"the {limits.seconds:g} seconds for one batch were over; upload fewer files at once."
-            batch.append(Row(name, error=f"{name} was left out: {over}"))
+            batch.append(NotGraded(file=name, error=f"{name} was left out: {over}"))
         else:
             try:
                 film = read(content, name, limits.pixels)
                 kept += len(content)
-                batch.append((name, content if kept <= KEPT_BYTES else b"", film))
+                batch.append((film, content if kept <= KEPT_BYTES else b""))
             except KoaError as error:
-                batch.append(Row(name, error=str(error)))
-        held = sum(one[2].size for one in batch if not isinstance(one, Row))
+                batch.append(NotGraded(file=name, error=str(error)))
+        held = sum(one[0].size for one in batch if not isinstance(one, NotGraded))
         if len(batch) >= BATCH_FILES or held >= BATCH_BYTES:
             yield _rows(grader, batch)
             batch = []
@@ -127,24 +118,17 @@ def grade_all(grader: Grader, paths: Sequence[Path], limits: Limits) -> Iterator
         yield _rows(grader, batch)
 
 
-def _rows(grader: Grader, batch: Sequence[tuple[str, bytes, Radiograph] | Row]) -> list[Row]:
-    examinations = iter(examine(grader, [one[2] for one in batch if not isinstance(one, Row)]))
+def _rows(grader: KneeGrader, batch: Sequence[tuple[Radiograph, bytes] | NotGraded]) -> list[Row]:
+    examinations = iter(examine(grader, [one[0] for one in batch if not isinstance(one, NotGraded)]))
     rows = []
     for one in batch:
-        if isinstance(one, Row):
-            rows.append(one)
-            continue
-        name, content, _ = one
-        for report in next(examinations).reports:
-            side = report.xray.side if report.box else None
-            rows.append(Row(name, report.grading, report.box, side, data=content))
+        if isinstance(one, NotGraded):
+            rows.append(Row(one))
+        else:
+            rows += [Row(knee.grading, data=one[1]) for knee in next(examinations).knees]
     return rows
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """The rows as a CSV document with `koa_hf.report.document.COLUMNS`, as `koa_hf.cli.grade` writes it."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, restval="")
-    writer.writeheader()
-    writer.writerows(as_row(Path(row.file), row.grading or row.error, row.side, row.box) for row in rows)
-    return text.getvalue()
+    """The rows as a CSV document (see `koa_hf.report.csv_table`)."""
+    return csv_table.as_csv(row.outcome for row in rows)

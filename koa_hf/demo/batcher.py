@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from koa_hf.grading.grader import Grader, Grading
+from koa_hf.grading.result import Grading, KneeGrader
 from koa_hf.imaging.radiograph import ImageSource
 
 MAX_BATCH = 16
@@ -32,17 +32,17 @@ class _Request:
 class DynamicBatcher:
     """Grades for many threads with one grader, in a daemon thread of its own."""
 
-    def __init__(self, grader: Grader, max_batch: int = MAX_BATCH):
+    def __init__(self, grader: KneeGrader, max_batch: int = MAX_BATCH):
         self._grader = grader
         self._max_batch = max_batch
         self._waiting: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="grader", daemon=True).start()
 
     def grade_batch(
-        self, sources: Iterable[ImageSource], extra_crops: Sequence[Sequence[ImageSource]] | None = None
+        self, radiographs: Iterable[ImageSource], extra_crops: Sequence[Sequence[ImageSource]] | None = None
     ) -> list[Grading]:
         """As `Grader.grade_batch`; blocks until the request is graded."""
-        sources = list(sources)
+        sources = list(radiographs)
         crops = [list(one) for one in extra_crops or ()]
         crops += [[] for _ in sources[len(crops) :]]
         request = _Request(sources, crops[: len(sources)])

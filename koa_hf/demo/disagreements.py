@@ -16,7 +16,7 @@ from pathlib import Path
 from koa_hf.errors import KoaError
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import GRADE_NAMES, NUM_GRADES
-from koa_hf.report.document import Report
+from koa_hf.grading.examination import GradedKnee
 
 MAX_COMMENT = 2000  # characters
 PUSH_MINUTES = 5
@@ -89,11 +89,11 @@ class Disagreements:
             raise KoaError(f"{folder} can't be written ({error.strerror or error}); name another folder.") from error
         self._scheduler = _scheduler(folder, repo_id) if repo_id else None
 
-    def add(self, report: Report, reader_grade: int, comment: str = "", with_image: bool = False) -> Path:
+    def add(self, knee: GradedKnee, reader_grade: int, comment: str = "", with_image: bool = False) -> Path:
         """Keep one remark, and return the file that it is in.
 
         Args:
-            report: what the model said.
+            knee: the knee as the model graded it.
             with_image: keep the X-ray, too: the knee that was graded, not the film around it.
 
         Raises:
@@ -103,11 +103,11 @@ class Disagreements:
             raise KoaError(f"the reader's grade is {reader_grade!r}; choose one from KL 0 to {NUM_GRADES - 1}.")
         if len(comment) > MAX_COMMENT:
             raise KoaError(f"the comment has {len(comment)} characters; write at most {MAX_COMMENT}.")
-        grading = report.grading
+        grading = knee.grading
         image = None
         if with_image:
             png = io.BytesIO()
-            report.xray.image.save(png, "PNG")
+            knee.radiograph.image.save(png, "PNG")
             image = {"bytes": png.getvalue(), "path": None}
         row = {
             "image": image,
@@ -118,9 +118,9 @@ class Disagreements:
             "model": grading.model,
             "revision": grading.revision,
             "familiar": grading.familiar,
-            "side": report.xray.side,
-            "box": report.box,
-            "sha256": report.sha256,
+            "side": grading.side,
+            "box": grading.box,
+            "sha256": grading.sha256,
             "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
         path = self.folder / "data" / f"{uuid.uuid4()}.parquet"

@@ -17,11 +17,11 @@ from PIL import Image
 from koa_hf.demo.batch import Row
 from koa_hf.grades import GRADES, NUM_GRADES
 from koa_hf.grading import heatmap
-from koa_hf.grading.grader import Grader, Grading, percent
+from koa_hf.grading.examination import GradedKnee
+from koa_hf.grading.result import Grading, KneeGrader, percent
 from koa_hf.imaging import phantom
 from koa_hf.imaging.localiser import KneeBox
 from koa_hf.imaging.radiograph import Radiograph
-from koa_hf.report.document import Report
 
 FOLDER = Path(__file__).parent
 SCRIPT = (FOLDER / "page.js").read_text(encoding="utf-8")
@@ -53,7 +53,7 @@ def data_uri(image: Image.Image, quality: int | None = None) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def header_html(grader: Grader) -> str:
+def header_html(grader: KneeGrader) -> str:
     note = f'<p class="note" role="note"><b>About this model:</b> {text(grader.note)}</p>' if grader.note else ""
     return (
         "<header><h1>Knee X-ray grading</h1>"
@@ -121,7 +121,7 @@ def said_by_file(one: Radiograph) -> tuple[str, ...]:
     return (f"According to the file: {known}.", *one.notes) if known else one.notes
 
 
-def knee_html(report: Report, slot: int, film: Radiograph, drawn: bool = False) -> str:
+def knee_html(knee: GradedKnee, slot: int, film: Radiograph, drawn: bool = False) -> str:
     """One knee: the grade, what it rests on, and where the model looked.
 
     All of that is folded away for an image unlike the training knees, unless it is one that we have `drawn`.
@@ -130,13 +130,13 @@ def knee_html(report: Report, slot: int, film: Radiograph, drawn: bool = False) 
         slot: which result of the page this is, 0 or 1.
         film: the whole image, as it was read; what the file says of itself is shown with it.
     """
-    grading = report.grading
+    grading = knee.grading
     remarks = " ".join(map(text, (film.name, *(f"· {remark}" for remark in said_by_file(film)))))
-    where = f'<p class="side">{text(knee_name(report, slot))}</p>' if report.box else ""
+    where = f'<p class="side">{text(knee_name(knee, slot))}</p>' if grading.box else ""
     # What was noted of the knee itself, and not of the film that it was cut from.
-    cautions = "".join(f'<p class="noted">{text(note)}</p>' for note in report.xray.notes if note not in film.notes)
+    cautions = "".join(f'<p class="noted">{text(note)}</p>' for note in grading.notes if note not in film.notes)
     source = f'<p class="file">{remarks}</p>{where}{cautions}'
-    evidence = pictures_html(report, slot)
+    evidence = pictures_html(knee, slot)
     if grading.familiar is False:
         what = "A drawing, not an X-ray" if drawn else "Unlike the knees that this model was trained on"
         advice = (
@@ -155,9 +155,9 @@ def knee_html(report: Report, slot: int, film: Radiograph, drawn: bool = False) 
     return f'<div class="knee"><section class="card">{source}{grade_html(grading)}</section>{evidence}</div>'
 
 
-def knee_name(report: Report, slot: int) -> str:
+def knee_name(knee: GradedKnee, slot: int) -> str:
     """What to call one of a film's knees: by its side, or else by its place."""
-    return f"{report.xray.side.capitalize()} knee" if report.xray.side else f"Knee {slot + 1}, from the left"
+    return f"{knee.grading.side.capitalize()} knee" if knee.grading.side else f"Knee {slot + 1}, from the left"
 
 
 def grade_html(grading: Grading) -> str:
@@ -201,11 +201,11 @@ def range_html(grading: Grading) -> str:
     return f'<p class="range"><b>{said}</b> <span>({share})</span></p>'
 
 
-def pictures_html(report: Report, slot: int) -> str:
+def pictures_html(knee: GradedKnee, slot: int) -> str:
     """The knee beside itself with the heat map: one layer for each grade, of which the page shows one."""
-    grading = report.grading
-    source = picture_uri(report.xray)
-    height, width = report.xray.pixels.shape
+    grading = knee.grading
+    source = picture_uri(knee.radiograph)
+    height, width = knee.radiograph.pixels.shape
     shrink = min(1, LAYER_SIZE / max(height, width))
     layers, choices = [], []
     for grade in GRADES:

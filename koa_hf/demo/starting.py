@@ -2,13 +2,17 @@
 
 import threading
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from koa_hf.demo.batcher import DynamicBatcher
 from koa_hf.errors import KoaError
 from koa_hf.grading.examination import examine
-from koa_hf.grading.grader import Grader, Grading
+from koa_hf.grading.result import Grading
 from koa_hf.imaging.radiograph import ImageSource, Radiograph
 from koa_hf.network.model_folder import ModelFolder
+
+if TYPE_CHECKING:
+    from koa_hf.grading.grader import Grader
 
 
 class StartingGrader:
@@ -24,13 +28,16 @@ class StartingGrader:
         self._batcher: DynamicBatcher | None = None
         self._ready = threading.Event()
 
-    def load(self, device: str | None, precision: str, engine: str, warm_up: Radiograph) -> Grader:
+    def load(self, device: str | None, precision: str, engine: str, warm_up: Radiograph) -> "Grader":
         """Load the model, grade one film to warm it up, then serve the requests that wait.
 
         Raises:
             KoaError: as `Grader.from_pretrained`.
         """
         try:
+            # Imported here: the page is served while torch is being imported.
+            from koa_hf.grading.grader import Grader
+
             grader = Grader.load(self._found, device, precision, engine=engine)
             examine(grader, [warm_up])  # the first forward pass is slow; no visitor should wait for it
             self._batcher = DynamicBatcher(grader)
@@ -39,7 +46,7 @@ class StartingGrader:
         return grader
 
     def grade_batch(
-        self, sources: Iterable[ImageSource], extra_crops: Sequence[Sequence[ImageSource]] | None = None
+        self, radiographs: Iterable[ImageSource], extra_crops: Sequence[Sequence[ImageSource]] | None = None
     ) -> list[Grading]:
         """As `Grader.grade_batch`, once the model is loaded, batched with concurrent requests.
 
@@ -49,4 +56,4 @@ class StartingGrader:
         self._ready.wait()
         if self._batcher is None:
             raise KoaError("the model could not be loaded; this demo is about to end.")
-        return self._batcher.grade_batch(sources, extra_crops)
+        return self._batcher.grade_batch(radiographs, extra_crops)

@@ -5,35 +5,12 @@ function of each of its cells. That function's value in a cell is what the cell 
 backward pass. (For such a head Grad-CAM gives the same map up to scale; a test compares.)
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+import matplotlib
 import numpy as np
 from PIL import Image
 
-# The page shows maps without computing any: it needs no torch to be imported, and matplotlib only with the first map.
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
 # Perceptually uniform, and rising in lightness all the way, so it also reads without colour vision.
 COLOUR_MAP = "inferno"
-
-
-def class_activation_map(features: torch.Tensor, fc: nn.Linear) -> torch.Tensor:
-    """What each cell of the final feature map contributes to each logit.
-
-    Args:
-        features: the network's last activation, float (batch, 2048, height, width).
-        fc: the linear layer behind the average pooling.
-
-    Returns:
-        float32 (batch, 5, height, width); its mean over height and width, plus `fc.bias`, is the logit.
-    """
-    import torch
-
-    return torch.einsum("bchw,gc->bghw", features.float(), fc.weight.float())
 
 
 def for_grade(contributions: np.ndarray, grade: int) -> np.ndarray:
@@ -61,8 +38,6 @@ def colour(evidence: np.ndarray) -> np.ndarray:
 
     The less evidence, the more transparent, so that the X-ray stays as it is where nothing was seen.
     """
-    import matplotlib
-
     # The colour map's lowest fifth is black, which on bone would look like a shadow in the X-ray.
     rgba = matplotlib.colormaps[COLOUR_MAP](0.2 + 0.8 * evidence)
     rgba[..., 3] = evidence

@@ -23,6 +23,7 @@ from koa_hf.grading.familiarity import Familiarity
 from koa_hf.grading.small_knees import SmallKnees
 from koa_hf.imaging import orientation, polarity
 from koa_hf.imaging.radiograph import Radiograph
+from koa_hf.network import int8
 
 RULES_FILE = "grading.json"
 
@@ -103,6 +104,19 @@ class Rules(BaseModel):
     def grades(self, probabilities: np.ndarray) -> np.ndarray:
         """The grade read from each row of probabilities: (n, 5) -> int (n,)."""
         return calibration.read_grades(probabilities, self.thresholds, self.power)
+
+    def in_int8(self, fitted: int8.About) -> "Rules":
+        """These rules with what was fitted again to the network in int8."""
+        changed: dict[str, object] = {}
+        if self.temperature is not None:
+            changed["temperature"] = fitted.temperature
+        if self.thresholds is not None and fitted.thresholds is not None:
+            changed["thresholds"] = fitted.thresholds
+        if self.sets is not None:
+            changed["sets"] = self.sets.model_copy(update={"level": fitted.level})
+        if self.familiarity is not None:
+            changed["familiarity"] = self.familiarity.with_limit(fitted.unfamiliarity)
+        return self.model_copy(update=changed)
 
     @classmethod
     def load(cls, folder: Path) -> "Rules":

@@ -17,8 +17,6 @@ from koa_hf.grades import NUM_GRADES
 FULL_WIDTH = 224
 """Pixels of the release's crops: from this width on nothing is added."""
 
-Shift = Annotated[tuple[float, ...], Field(min_length=NUM_GRADES, max_length=NUM_GRADES)]
-
 
 class SmallKnees(BaseModel):
     """What is added to a small knee's logits, by its width; between two widths it goes by the width's logarithm.
@@ -31,7 +29,7 @@ class SmallKnees(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     widths: Annotated[tuple[int, ...], Field(min_length=1)]
-    shifts: tuple[Shift, ...]
+    shifts: tuple[tuple[float, float, float, float, float], ...]
 
     @model_validator(mode="after")
     def _a_shift_for_each_width(self):

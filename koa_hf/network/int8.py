@@ -19,8 +19,6 @@ from torch.nn import functional
 
 from koa_hf.errors import KoaError
 from koa_hf.files import replacing
-from koa_hf.grading.rules import Rules
-from koa_hf.grading.small_knees import Shift
 from koa_hf.network.model_folder import INT8_FILE
 
 _ABOUT = "int8"
@@ -44,7 +42,7 @@ class About(BaseModel):
     temperature: float = Field(gt=0)
     thresholds: tuple[float, float, float, float] | None
     level: float = Field(ge=0, le=1)
-    shift: Shift
+    shift: tuple[float, float, float, float, float]
     unfamiliarity: float = Field(gt=0)
     measured: dict = {}
 
@@ -70,19 +68,6 @@ class Int8:
         for name, tensor in sorted(self.numbers.items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
         return digest.hexdigest()
-
-    def rules(self, rules: Rules) -> Rules:
-        """A model's rules, with what was fitted again for int8."""
-        changed = {}
-        if rules.temperature is not None:
-            changed["temperature"] = self.about.temperature
-        if rules.thresholds is not None and self.about.thresholds is not None:
-            changed["thresholds"] = self.about.thresholds
-        if rules.sets is not None:
-            changed["sets"] = rules.sets.model_copy(update={"level": self.about.level})
-        if rules.familiarity is not None:
-            changed["familiarity"] = rules.familiarity.with_limit(self.about.unfamiliarity)
-        return rules.model_copy(update=changed)
 
     def save(self, folder: Path) -> None:
         with replacing(folder / INT8_FILE) as temporary:

@@ -1,9 +1,11 @@
-"""The page of a report: one sheet of A4, drawn with matplotlib, which `koa_hf.report.document` saves as a PDF or a picture.
+"""The page of a report: one sheet of A4, as a PDF or as a picture.
 
-A module of its own, because importing matplotlib's drawing takes long, and a demo should not wait for it to start.
+Drawn with matplotlib, which the heat map needs anyway, whose fonts have most alphabets of Europe and the Middle East,
+and which draws the same page as PDF and as pixels.
 """
 
 import functools
+import io
 import math
 import unicodedata
 from datetime import UTC
@@ -19,8 +21,9 @@ from PIL import Image, ImageFont
 from koa_hf import __version__
 from koa_hf.grades import GRADES, NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.grading import heatmap
-from koa_hf.grading.grader import Grading, percent
-from koa_hf.report.document import Report, range_sentence
+from koa_hf.grading.result import Grading, percent
+from koa_hf.imaging.localiser import Box
+from koa_hf.report.document import Report
 
 # Lengths are in millimetres from the top left corner, type sizes in points.
 
@@ -37,24 +40,37 @@ SCREEN = 1.025  # letters are rounded to pixels in the picture, and run a little
 SMALL, LABELS = 8.5, 25  # type size of the foot, and the width of its labels
 
 
+def pdf(report: Report) -> bytes:
+    """The report as a PDF of one A4 page."""
+    buffer = io.BytesIO()
+    about = {
+        "Title": f"Knee X-ray grading: KL {report.knee.grading.grade}",
+        "Subject": RESEARCH_USE_NOTICE,
+        "Creator": f"koa-hf {__version__}",
+        "CreationDate": report.time.astimezone(UTC),
+    }
+    draw(report, PDF_DPI).savefig(buffer, format="pdf", metadata=about)
+    return buffer.getvalue()
+
+
+def picture(report: Report, dpi: int = 150) -> Image.Image:
+    """The same page as an RGB picture, 1240 x 1753 pixels at 150 dots per inch."""
+    canvas = FigureCanvasAgg(draw(report, dpi))
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
 def draw(report: Report, dpi: float) -> Figure:
-    """The page from top to bottom: what everybody must know, the result, the pictures, where it all comes from."""
+    """The page from top to bottom: the notice, warnings, the result, the pictures, and the origin of it all."""
     page = _Page(dpi)
     y = _notice(page, TOP) + 9.5
     page.text(LEFT, y, "Knee X-ray grading", 18, weight="bold")
     page.text(RIGHT, y, f"{report.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", 9, align="right")
     page.text(LEFT, y + 5.5, "Osteoarthritis on the Kellgren-Lawrence (KL) scale, graded by a neural network", 9)
-    y = _result(page, report.grading, _warnings(page, report, y + 9.5))
-    below = _foot(page, report)
+    y = _result(page, report.knee.grading, _warnings(page, report.knee.grading, y + 9.5))
+    below = _foot(page, report.knee.grading)
     _pictures(page, report, y, below - 4)
     return page.figure
-
-
-def picture(report: Report, dpi: int) -> Image.Image:
-    """The page as an RGB picture."""
-    canvas = FigureCanvasAgg(draw(report, dpi))
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _notice(page: "_Page", y: float) -> float:
@@ -65,8 +81,8 @@ def _notice(page: "_Page", y: float) -> float:
     return y + 11
 
 
-def _is_unfamiliar(grading: Grading) -> bool:
-    """Coverage, calibration and certainty were measured on knees like the training ones, and hold for no others."""
+def _out_of_distribution(grading: Grading) -> bool:
+    """True if the image is out of distribution: coverage, calibration and certainty don't hold for it."""
     return grading.familiar is False  # None: the model can't tell
 
 
@@ -77,10 +93,9 @@ def _distance(grading: Grading) -> str:
     return f" (distance {rounded:.1f}; over 1 is unlike)"
 
 
-def _warnings(page: "_Page", report: Report, y: float) -> float:
-    """What qualifies the result, before the result; nothing where there is nothing to say."""
-    grading = report.grading
-    if _is_unfamiliar(grading):
+def _warnings(page: "_Page", grading: Grading, y: float) -> float:
+    """Warnings and notes, above the result that they qualify; empty for an ordinary knee."""
+    if _out_of_distribution(grading):
         page.rectangle(LEFT, y, RIGHT - LEFT, 17, line=2.2)
         page.rectangle(LEFT, y, 11, 17, fill=INK)
         page.text(LEFT + 5.5, y + 12, "!", 26, weight="bold", colour="white", align="centre")
@@ -89,19 +104,19 @@ def _warnings(page: "_Page", report: Report, y: float) -> float:
             LEFT + 15,
             y + 7.4,
             RIGHT - LEFT - 18,
-            f"It differs from all that the model learned from{_distance(grading)}: it may be no knee, another view, "
-            "or poorly exposed or cropped. The grade below may mean nothing.",
+            f"It differs from everything the model was trained on{_distance(grading)}. It may not be a knee, may be "
+            "another view, or may be poorly exposed or cropped. The grade below may mean nothing.",
             9,
         )
         y += 20
     notes = []
     if grading.inverted:
-        notes.append("The X-ray is a photographic negative (bone dark). It was righted before it was graded.")
+        notes.append("The X-ray is a photographic negative (dark bone). It was inverted before it was graded.")
     if grading.turned:
         notes.append("The X-ray is upside down. It was turned by 180 degrees before it was graded.")
-    notes += map(_showable, report.xray.notes)
-    if report.model_note:
-        notes.append(f"About this model: {_showable(report.model_note)}")
+    notes += map(_showable, grading.notes)
+    if grading.model_note:
+        notes.append(f"About this model: {_showable(grading.model_note)}")
     for note in notes:
         bottom = page.paragraph(LEFT + 4, y, RIGHT - LEFT - 4, note, 9, lines=3)
         page.rectangle(LEFT, y + 0.6, 1.4, bottom - y - 0.6, fill=INK)
@@ -110,19 +125,19 @@ def _warnings(page: "_Page", report: Report, y: float) -> float:
 
 
 def _result(page: "_Page", grading: Grading, y: float) -> float:
-    colour = RULE if _is_unfamiliar(grading) else INK
+    colour = RULE if _out_of_distribution(grading) else INK
     page.line([(LEFT, y), (RIGHT, y)], 0.6, RULE)
     kl = f"KL {grading.grade}"
     page.text(LEFT - 0.8, y + 15.5, kl, 38, weight="bold", colour=colour)
     name_at = LEFT + _width(kl, 38, "bold") + 3.5
     page.text(name_at, y + 15.5, grading.name, 21, colour=colour)
 
-    if _is_unfamiliar(grading):
-        at = page.paragraph(LEFT, y + 19, COLUMN, "The model's answer all the same: don't rely on it.", 10)
+    if _out_of_distribution(grading):
+        at = page.paragraph(LEFT, y + 19, COLUMN, "This is the model's answer all the same; do not rely on it.", 10)
     else:
         at = y + 19
         if grading.grade_set is not None:
-            at = page.paragraph(LEFT, at, COLUMN, range_sentence(grading), 9.5, weight="bold") + 0.8
+            at = page.paragraph(LEFT, at, COLUMN, grading.summary, 9.5, weight="bold") + 0.8
         at = page.paragraph(LEFT, at, COLUMN, f"{grading.certainty}.", 9.5)
     page.text(LEFT, at + 7, f"{kl} means", 9.5, weight="bold")
     at = page.paragraph(LEFT, at + 8.2, COLUMN, GRADES[grading.grade].definition, 9.5)
@@ -135,7 +150,7 @@ def _result(page: "_Page", grading: Grading, y: float) -> float:
 def _probabilities(page: "_Page", grading: Grading, x: float, y: float) -> float:
     """The bar chart: the grade in black, the others pale, the prediction set in a bracket."""
     page.text(x, y, "Probability of each grade", 9.5, weight="bold")
-    if not _is_unfamiliar(grading):
+    if not _out_of_distribution(grading):
         page.text(RIGHT, y, "calibrated" if grading.calibrated else "not calibrated", 8, colour=SOFT, align="right")
     row, first, longest = 6.2, y + 3, 30
     zero = x + 31
@@ -148,7 +163,7 @@ def _probabilities(page: "_Page", grading: Grading, x: float, y: float) -> float
         page.text(zero + longest + 11, top + 3.9, percent(probability), 9, weight=weight, align="right")
     bottom = first + NUM_GRADES * row
     page.line([(zero, first), (zero, bottom)], 0.8)
-    if grading.grade_set is not None and not _is_unfamiliar(grading):
+    if grading.grade_set is not None and not _out_of_distribution(grading):
         low, high = (first + edge * row for edge in (grading.grade_set[0], grading.grade_set[1] + 1))
         bracket = zero + longest + 13.5
         page.line([(bracket - 1.2, low + 0.9), (bracket, low + 0.9), (bracket, high - 1), (bracket - 1.2, high - 1)], 1)
@@ -172,15 +187,21 @@ def _expected_grade(page: "_Page", grading: Grading, x: float, y: float) -> floa
 
 
 def _pictures(page: "_Page", report: Report, top: float, bottom: float) -> None:
-    """The film with the knee's box, where there is one, the X-ray, and the X-ray with the heat map: in one row."""
-    grading, gap, narrowest = report.grading, 5, 44  # a caption needs some width, however thin the picture
+    """One row: the film with the knee's box where there is one, the X-ray, and the X-ray with the heat map."""
+    grading, xray, gap, narrowest = (
+        report.knee.grading,
+        report.knee.radiograph.pixels,
+        5,
+        44,
+    )  # a caption needs some width, however thin the picture
     tallest = max(20, bottom - top - 11)  # below are captions of up to three lines
-    height, width = report.xray.pixels.shape
+    height, width = xray.shape
     left, room = LEFT, RIGHT - LEFT
     film_width = film_height = 0.0
-    if report.film is not None:
+    film = report.film.pixels
+    if grading.box is not None:
         # All three of one height where that leaves the knee most of the row.
-        film_aspect = report.film.shape[1] / report.film.shape[0]
+        film_aspect = film.shape[1] / film.shape[0]
         row = min(tallest, (room - 2 * gap) / (2 * width / height + film_aspect))
         film_width = min(room * 0.36, film_aspect * row)
         film_height = film_width / film_aspect
@@ -191,26 +212,26 @@ def _pictures(page: "_Page", report: Report, top: float, bottom: float) -> None:
     slot = max(shown_width, narrowest)
     top += min(5, (tallest - max(shown_height, film_height)) / 3)  # where there is room, some air
 
-    if report.film is not None:
-        page.picture(report.film, LEFT, top, film_width, film_height)
-        if report.box is not None:
-            _outline_box(page, report, top, film_width, film_height)
-        said = "The whole film" + ("; the knee in the box was graded" if report.box is not None else "")
-        page.paragraph(LEFT, top + film_height + 1, left - gap - LEFT, said, 8, lines=3)
+    if grading.box is not None:
+        page.picture(film, LEFT, top, film_width, film_height)
+        across, down = film_width / film.shape[1], film_height / film.shape[0]
+        _outline(page, grading.box, across, down, top, film_width, film_height)
+        caption = "The whole film; the knee in the box was graded"
+        page.paragraph(LEFT, top + film_height + 1, left - gap - LEFT, caption, 8, lines=3)
 
     told = [
-        report.xray.side and f"{report.xray.side} knee",
-        report.xray.view,
+        grading.side and f"{grading.side} knee",
+        grading.view,
         "a negative" if grading.inverted else None,
         "upside down" if grading.turned else None,
     ]
     said = ", ".join(filter(None, ["The X-ray as read", *told, f"{width}\u00a0by\u00a0{height}\u00a0pixels"]))
-    page.picture(report.xray.pixels, left, top, shown_width, shown_height)
+    page.picture(xray, left, top, shown_width, shown_height)
     page.paragraph(left, top + shown_height + 1, slot, said, 8, lines=3)
 
     left += slot + gap
     evidence = heatmap.for_grade(grading.heatmap, grading.grade)
-    positive = 255 - report.xray.pixels if grading.inverted else report.xray.pixels  # as it lies in the file
+    positive = 255 - xray if grading.inverted else xray  # as it lies in the file
     said = f"Nothing in particular spoke for KL {grading.grade}"
     if evidence.any():
         said = f"What spoke for KL {grading.grade}: the brighter the more; outlined: over half of the strongest"
@@ -218,9 +239,9 @@ def _pictures(page: "_Page", report: Report, top: float, bottom: float) -> None:
     page.paragraph(left, top + shown_height + 1, slot, said, 8, lines=3)
 
 
-def _outline_box(page: "_Page", report: Report, y: float, width: float, height: float) -> None:
-    left, top, right, bottom = report.box
-    across, down = width / report.film.shape[1], height / report.film.shape[0]
+def _outline(page: "_Page", box: Box, across: float, down: float, y: float, width: float, height: float) -> None:
+    """A box of the film, in the film's picture, which lies at `y` and has `across` by `down` millimetres a pixel."""
+    left, top, right, bottom = box
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     points = [
         (LEFT + min(max(column * across, 0), width), y + min(max(row * down, 0), height)) for column, row in corners
@@ -229,33 +250,30 @@ def _outline_box(page: "_Page", report: Report, y: float, width: float, height: 
     page.line(points, 1.1, "white")
 
 
-def _foot(page: "_Page", report: Report) -> float:
-    """How to read the page, and what was graded by what, from the bottom upwards. Returns where it begins."""
-    grading = report.grading
+def _foot(page: "_Page", grading: Grading) -> float:
+    """Notes on reading the page, and file and model, at the bottom of the page. Returns its upper edge."""
     told = RIGHT - LEFT - LABELS
-    if _is_unfamiliar(grading):
+    if _out_of_distribution(grading):
         meaning = "They say little about an image that is unlike the training knees."
     elif grading.calibrated:
-        meaning = "Calibrated on other knees: where they say 60%, about 60 of 100 knees have that grade."
+        meaning = "Calibrated on held-out knees: of 100 knees given 60% for a grade, about 60 have it."
     else:
-        meaning = "Not calibrated: they rank the grades, and tend to be too sure."
+        meaning = "Not calibrated: they rank the grades, but tend to be overconfident."
     reading = [("Probabilities", meaning)]
-    if grading.grade_set is not None and not _is_unfamiliar(grading):
+    if grading.grade_set is not None and not _out_of_distribution(grading):
         held = f"Built to hold a reader's grade in {percent(grading.coverage)} of knees like the training ones."
         reading.append(("Range", held))
     if grading.familiar is None:
-        reading.append(
-            ("Familiarity", "The model can't tell whether this image is like the knees that it learned from.")
-        )
+        reading.append(("Familiarity", "The model can't tell whether this image is like the training knees."))
     elif grading.familiar:
         reading.append(("Familiarity", f"The image is like the training knees{_distance(grading)}."))
     reading += [
-        ("Heat map", f"Where the score for KL {grading.grade} comes from; no outline of disease."),
+        ("Heat map", f"Regions that the score for KL {grading.grade} comes from; not an outline of disease."),
         ("KL grades", "After Kellgren and Lawrence, Ann Rheum Dis 1957;16:494. Readers differ, most of all over KL 1."),
     ]
     origin = [
-        ("File", _fitted(_showable(grading.source), told, SMALL, lines=2)),
-        ("SHA-256", report.sha256),
+        ("File", _fitted(_showable(grading.file), told, SMALL, lines=2)),
+        *([("SHA-256", grading.sha256)] if grading.sha256 else []),
         ("Model", _fitted(_showable(grading.model), told, SMALL, lines=2)),
         ("Version", f"{_showable(grading.revision)[:64]}; koa-hf {__version__}"),
     ]

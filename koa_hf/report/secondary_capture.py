@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from koa_hf import __version__
 from koa_hf.errors import KoaError
 from koa_hf.grades import RESEARCH_USE_NOTICE
-from koa_hf.grading.grader import Grading
+from koa_hf.grading.result import Grading
 from koa_hf.imaging import dicom
 
 # An archive files an object by these, so they are taken over as they stand, with the character set they are written
@@ -51,9 +51,9 @@ def secondary_capture(source: bytes, grading: Grading, image: Image.Image) -> by
     """A new DICOM object in the X-ray's study, in a series of its own.
 
     Args:
-        source: the DICOM file that was graded, so that `koa_hf.imaging.radiograph.read` has taken it.
-        grading: what was found in it.
-        image: what to show, e.g. `Report.picture()`; grade and research-use notice have to be in it.
+        source: the bytes of the DICOM file that was graded (`Radiograph.dicom`).
+        grading: of that file.
+        image: what to show, e.g. `pdf_page.picture(report)`; grade and research-use notice have to be in it.
 
     Returns:
         A DICOM file: Secondary Capture Image, RGB, 8 bit, uncompressed, with new series and instance UIDs.
@@ -63,7 +63,7 @@ def secondary_capture(source: bytes, grading: Grading, image: Image.Image) -> by
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's and highdicom's quote the patient
-        return _secondary_capture(_header(source, grading.source), grading, image)
+        return _secondary_capture(_header(source, grading.file), grading, image)
 
 
 def _header(source: bytes, name: str) -> Dataset:
