@@ -135,7 +135,7 @@ def test_damaged_rules_are_refused_in_one_sentence(ruled_folder, tmp_path):
     folder = shutil.copytree(ruled_folder, tmp_path / "model")
     for text in ('{"version": 1, "temperature": -1}', "{", '{"version": 99}', '{"surprise": 1}'):
         (folder / "grading.json").write_text(text)
-        with pytest.raises(KoaError, match=r"grading\.json is damaged or made by another version"):
+        with pytest.raises(KoaError, match=r"grading\.json is damaged or from another version"):
             Grader.from_pretrained(folder)
 
 

@@ -12,16 +12,16 @@ from koa_hf.imaging import archive
 from koa_hf.imaging.radiograph import MAX_PIXELS, Radiograph, read
 from koa_hf.report import csv_table
 
-BATCH_FILES = 4  # a larger batch gains nothing on CPUs, and the table should be seen to fill
+BATCH_FILES = 4  # a larger batch gains nothing on CPUs, and the table should fill visibly
 BATCH_BYTES = 100_000_000  # of films in memory at a time
-KEPT_BYTES = 300_000_000  # of files, so that a row can be looked at; further rows are without theirs
+KEPT_BYTES = 300_000_000  # of files kept so that their rows can be opened; later rows have none
 
 TABLE_COLUMNS = ("#", "File", "Knee", "Grade", "Range", "Expected", "Remarks")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may cost: megabytes of a file, millions of pixels of an image, seconds of a batch."""
+    """Limits of one request: megabytes of a file, millions of pixels of an image, seconds of a batch."""
 
     megabytes: float = 200
     megapixels: float = MAX_PIXELS / 1e6
@@ -29,7 +29,7 @@ class Limits:
 
     @property
     def pixels(self) -> int:
-        """Pixels of an image."""
+        """Largest image in pixels."""
         return int(self.megapixels * 1e6)
 
 
@@ -68,7 +68,7 @@ class Row:
 
 
 def count(paths: Sequence[Path]) -> int:
-    """How many files there are, those in zips counted; an unreadable zip is one."""
+    """Number of files, including those in zips; an unreadable zip counts as one."""
     total = 0
     for path in paths:
         try:
@@ -79,7 +79,7 @@ def count(paths: Sequence[Path]) -> int:
 
 
 def contents(paths: Sequence[Path]) -> Iterator[tuple[str, bytes | KoaError]]:
-    """Every file with what is in it, zips unpacked, or with the reason why it isn't read; one at a time."""
+    """Every file with its bytes, zips unpacked, or with the reason why it can't be read; one at a time."""
     for path in paths:
         try:
             if archive.is_archive(path):

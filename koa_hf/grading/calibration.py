@@ -1,12 +1,11 @@
-"""Probabilities that mean what they say, and what is read from them: a grade, and a range of grades.
+"""Calibrated probabilities, the grade read from them, and its prediction set.
 
-Everything here is a function of a knee's five logits and of a few numbers that `train/calibrate.py` fits on knees that
-the network wasn't trained on:
+All are functions of a knee's five logits and of a few numbers that `train/calibrate.py` fits on held-out knees:
 
 - temperature scaling (Guo et al. 2017, https://arxiv.org/abs/1706.04599): softmax(logits / temperature);
-- the grade: the one from which the reader's is least far, in some power of the distance (power 0: the most probable
-  grade; 1: the median of the probabilities), or the mean of the probabilities cut at four thresholds;
-- grade sets: contiguous ranges around the grade that hold the reader's grade in a stated share of knees, by split
+- the grade: the one with the least expected |distance|^power from the reader's (power 0: the most probable grade;
+  1: the median of the probabilities), or the expected grade cut at four thresholds;
+- prediction sets: contiguous ranges around the grade that hold the reader's grade in a stated share of knees, by split
   conformal prediction (Vovk et al. 2005; ordinal sets as in Lu et al. 2022, https://arxiv.org/abs/2207.02238).
 """
 
@@ -20,7 +19,7 @@ READ_OUTS = {
     1.0: "grade with the least expected distance (the median)",
     2.0: "expected grade, rounded",
 }
-"""What `read_grades` by a power is in words."""
+"""Names of `read_grades` by its power."""
 
 _GRADES = np.arange(NUM_GRADES)
 
@@ -40,15 +39,14 @@ def expected_grade(probabilities: np.ndarray) -> np.ndarray:
 def read_grades(
     probabilities: np.ndarray, thresholds: tuple[float, ...] | None = None, power: float = 0.0
 ) -> np.ndarray:
-    """One grade a knee, by decision theory or by thresholds.
+    """One grade per knee, by decision theory or by thresholds.
 
     Args:
         probabilities: float (n, 5).
-        thresholds: the grade is the number of them below the expected grade; then `power` has no part in it.
+        thresholds: the grade is the number of them below the expected grade; `power` is then ignored.
         power: the grade is the one with the least expected |distance|^power from the reader's. 0: the most probable
-            one (no grade is right oftener); 1: the median (the least mean absolute error); 2: the expected grade,
-            rounded (the least mean square error). The less it is, the seldomer a grade is told that is improbable
-            itself and lies between two probable ones.
+            one (highest accuracy); 1: the median (least mean absolute error); 2: the expected grade, rounded (least
+            mean square error). A lower power more rarely gives an improbable grade between two probable ones.
 
     Returns:
         int (n,).
@@ -61,11 +59,11 @@ def read_grades(
 
 
 def set_scores(probabilities: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """How strongly each grade belongs to a knee's set, float (n, 5), 0 to 1.
+    """Conformity score of each grade, float (n, 5), 0 to 1: a grade is in the set if it scores at least the level.
 
-    For the chosen grade 1; for any other the highest probability among the grades from it outwards, away from the
-    chosen one. Grades that score at least some level are therefore always contiguous and hold the chosen grade, and
-    they are the fewest that hold every grade that probable: the "least ambiguous" sets of Sadinle et al. 2019
+    1 for the chosen grade; for any other the highest probability among it and the grades beyond it, away from the
+    chosen one. The grades above any level are therefore contiguous and include the chosen one, and they are the fewest
+    that include every grade of that probability: the "least ambiguous" sets of Sadinle et al. 2019
     (https://arxiv.org/abs/1609.00451), made contiguous.
 
     Args:
@@ -80,6 +78,6 @@ def set_scores(probabilities: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def grade_sets(probabilities: np.ndarray, chosen: np.ndarray, level: float) -> np.ndarray:
-    """Lowest and highest grade of each knee's set, int (n, 2), both included."""
+    """Lowest and highest grade of each knee's prediction set, int (n, 2), both included."""
     inside = set_scores(probabilities, chosen) >= level
     return np.stack([inside.argmax(1), NUM_GRADES - 1 - inside[:, ::-1].argmax(1)], axis=1)

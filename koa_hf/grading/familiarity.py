@@ -1,14 +1,15 @@
-"""How near an image is to the knees that the network was trained on.
+"""Out-of-distribution detection: the distance of an image from the knees that the network was trained on.
 
-A network grades whatever it is given. So the distance of an image's features to those of the training knees is
-measured first: Mahalanobis distance (Lee et al. 2018, https://arxiv.org/abs/1807.03888) under a Gaussian whose
-covariance is a probabilistic principal component analysis (Tipping and Bishop 1999): the leading directions as they
-are, one common variance for all others. Without that, 2,048 features of a few thousand knees have no usable inverse.
+A network grades whatever it is given. Its features are therefore compared with those of the training knees by
+Mahalanobis distance (Lee et al. 2018, https://arxiv.org/abs/1807.03888), with the covariance of a probabilistic
+principal component analysis (Tipping and Bishop 1999): the leading directions with their own variances, one common
+variance for all others. The plain covariance of 2,048 features over a few thousand knees has no usable inverse.
 
-Which layer and how many directions is chosen by measurement: `train/calibrate.py`.
+`train/calibrate.py` chooses the layer and the number of directions by measurement.
 """
 
 import base64
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,13 +19,13 @@ LEAST_VARIANCE = 1e-12
 
 
 class Familiarity(BaseModel):
-    """A fitted Gaussian over the features of one layer, and the distance up to which an image counts as familiar.
+    """A fitted Gaussian over the features of one layer, and the distance beyond which an image is out of distribution.
 
     Attributes:
         layer: the step of `koa_hf.network.xception.STEPS` whose output, averaged over the image, is measured.
-        features: how many numbers that is (d).
-        components: leading directions kept (k).
-        least_familiar: distance at which an image becomes unfamiliar; `unfamiliarity` is measured in it.
+        features: number of features (d).
+        components: number of leading directions kept (k).
+        least_familiar: distance beyond which an image is out of distribution; the unit of `unfamiliarity`.
         mean, directions, scales, rest: float16 little-endian in base64: (d,), (k, d) with orthonormal rows, (k,)
             standard deviations along them, (1,) standard deviation of the rest.
     """
@@ -42,7 +43,7 @@ class Familiarity(BaseModel):
 
     @classmethod
     def fit(cls, layer: str, features: np.ndarray, components: int, least_familiar: float = 1.0) -> "Familiarity":
-        """Fit to training knees' features, float (n, d); `components` is under n and d."""
+        """Fit to the features of training knees, float (n, d); `components` must be less than n and d."""
         features = np.asarray(features, np.float64)
         mean = features.mean(0)
         _, singular, directions = np.linalg.svd(features - mean, full_matrices=False)
@@ -59,8 +60,8 @@ class Familiarity(BaseModel):
             rest=_packed(np.sqrt([max(rest, LEAST_VARIANCE)])),
         )
 
-    def measure(self, device: torch.device | str = "cpu"):
-        """A function: features float (n, d) -> unfamiliarity float32 (n,), 0 and up; over 1 is unfamiliar."""
+    def measure(self, device: torch.device | str = "cpu") -> Callable[[torch.Tensor], torch.Tensor]:
+        """A function from features, float (n, d), to unfamiliarity, float32 (n,): over 1 is out of distribution."""
         mean, scales, rest = (_unpacked(text).to(device) for text in (self.mean, self.scales, self.rest))
         directions = _unpacked(self.directions).view(self.components, self.features).to(device)
 
@@ -74,7 +75,7 @@ class Familiarity(BaseModel):
         return unfamiliarity
 
     def with_limit(self, least_familiar: float) -> "Familiarity":
-        """The same Gaussian with another limit, given in the units of this one's unfamiliarity."""
+        """The same Gaussian with another limit, in units of the present one."""
         return self.model_copy(update={"least_familiar": self.least_familiar * least_familiar})
 
 

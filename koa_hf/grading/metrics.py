@@ -1,8 +1,7 @@
-"""What a grader's probabilities are worth, in one `evaluate.Metric` that needs no network.
+"""Agreement of predicted probabilities with readers' grades, as one `evaluate.Metric` that needs no network.
 
-Three families stand beside each other, because KL grades are imbalanced and ordered:
-accuracy as everybody reports it; Keras' default precision, recall and AUC (micro, probability over 0.5), as the paper
-reports them; macro and ordinal figures, as the field compares systems.
+KL grades are imbalanced and ordered, so three families of figures are reported: accuracy; Keras' default precision,
+recall and AUC (micro, probability over 0.5), as in the paper; macro and ordinal figures, as the field compares systems.
 """
 
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from koa_hf.grades import GRADE_NAMES, NUM_GRADES
 GRADES = np.arange(NUM_GRADES)
 CALIBRATION_BINS = 15
 
-# Figures of `KneeGradeMetrics` that are one number, with the direction in which they improve.
+# Single-number figures of `KneeGradeMetrics`; True where higher is better.
 HIGHER_IS_BETTER = {
     "accuracy": True,
     "balanced_accuracy": True,
@@ -36,10 +35,10 @@ HIGHER_IS_BETTER = {
     "expected_calibration_error": False,
 }
 
-# A bootstrap says nothing true of it: with the same knees several times, every bin strays further than the knees did.
+# Its bootstrap is biased: resampled knees repeat, so every bin strays further from calibration than the knees did.
 WITHOUT_INTERVAL = "expected_calibration_error"
 
-# What `train/validate.py` adds where the model's rules give grade sets or know what is unfamiliar.
+# Added by `train/validate.py` where the model's rules have prediction sets or out-of-distribution detection.
 BY_RULES = ("set_coverage", "mean_set_size", "called_unfamiliar")
 
 DESCRIPTION = """Agreement between predicted KL probabilities and KL grades.
@@ -94,19 +93,19 @@ def grade_metrics(probabilities: np.ndarray, grades: np.ndarray, predicted: np.n
         predicted: int (n,), the grades read from the probabilities; by default the most probable ones.
 
     Raises:
-        KoaError: a probability isn't a number.
+        KoaError: a probability is not finite.
     """
     probabilities = np.asarray(probabilities, np.float64)
     if not np.isfinite(probabilities).all():
-        raise KoaError("the network puts out what aren't numbers; where it was training, try a lower learning rate.")
+        raise KoaError("the network's output is not finite; if it was being trained, try a lower learning rate.")
     grades = np.asarray(grades)
     if predicted is None:
         predicted = probabilities.argmax(1)
     one_hot = grades[:, None] == GRADES
     claimed = probabilities > 0.5
     hits = int((claimed & one_hot).sum())
-    # Counted here and not by scikit-learn, with which the tests compare: it looks at what it is given for longer than
-    # it counts, and half a minute for the samples of a bootstrap.
+    # Not by scikit-learn, with which the tests compare: checking its input takes it longer than counting, and half a
+    # minute for a bootstrap's samples.
     confusion = _confusion(predicted, grades)
     right, of_grade, as_grade = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
     present = of_grade > 0

@@ -1,9 +1,9 @@
-"""From a network's output to what people are told: the rules that a model folder carries in grading.json.
+"""The rules between a network's logits and a grading, which a model folder carries in grading.json.
 
-`train/calibrate.py` fits and writes them, the Grader and `train/validate.py` follow them. Without the file a network
-is taken at its word: most probable grade, softmax probabilities, no sets and no opinion on familiarity, which is also
-what timm and transformers make of the same folder. How negatives and upside-down X-rays are told is the same for every
-model, and comes with the package (`koa_hf.imaging.polarity`, `koa_hf.imaging.orientation`); the file says whether they are righted.
+`train/calibrate.py` fits and writes them; the Grader and `train/validate.py` apply them. Without the file the result is
+the network's own, as timm and transformers give it: softmax probabilities, the most probable grade, no prediction set
+and no out-of-distribution detection. Negatives and upside-down X-rays are recognised in the same way for every model
+(`koa_hf.imaging.polarity`, `koa_hf.imaging.orientation`); the file only switches their correction on.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ RULES_FILE = "grading.json"
 
 
 class GradeSets(BaseModel):
-    """Contiguous ranges of grades that hold the reader's in a share `coverage` of knees: `calibration.grade_sets`."""
+    """Prediction sets that hold the reader's grade in a share `coverage` of knees: `calibration.grade_sets`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -39,7 +39,7 @@ class GradeSets(BaseModel):
 
 @dataclass(frozen=True)
 class Righted:
-    """An X-ray as the network is to see it, and what had to be done for that: grey levels inverted, turned by 180°."""
+    """An X-ray with bone bright and the femur on top, and the corrections made: inversion, rotation by 180°."""
 
     xray: Radiograph
     inverted: bool
@@ -47,20 +47,20 @@ class Righted:
 
 
 class Rules(BaseModel):
-    """See the module.
+    """The content of grading.json.
 
     Attributes:
-        flip_average: logits are the mean of those of the X-ray and of its mirror image.
-        right_negatives: photographic negatives are inverted before grading.
-        right_upside_down: X-rays that are upside down are turned before grading.
-        temperature: what logits are divided by; None: not calibrated.
-        power: of the distance between grades, whose expectation is least for the grade that is told; 0: the most
-            probable grade is told. See `calibration.read_grades`.
-        thresholds: where the expected grade passes from one grade to the next; None: `power` decides.
-        small_knees: what is added to the logits of knees with few pixels; None: nothing.
-        sets, familiarity: None where the model has none.
+        flip_average: flip TTA: logits are averaged over the X-ray and its mirror image.
+        right_negatives: invert photographic negatives before grading.
+        right_upside_down: turn upside-down X-rays before grading.
+        temperature: divisor of the logits; None: not calibrated.
+        power: exponent of the distance whose expectation the grade minimises; 0: the most probable grade. See
+            `calibration.read_grades`.
+        thresholds: cuts of the expected grade; None: `power` decides.
+        small_knees: correction of the logits of knees with few pixels; None: none.
+        sets, familiarity: None where the model has no prediction sets or no out-of-distribution detection.
         fitted_on: split, images and fingerprint of the data set, and the like; for people, not used.
-        held_out: what the rules were worth on patients that they weren't fitted to; for people, not used.
+        held_out: performance of the rules on patients that they weren't fitted to; for people, not used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,7 +79,7 @@ class Rules(BaseModel):
     held_out: dict = {}
 
     def righted(self, xray: Radiograph, like: Righted | None = None) -> Righted:
-        """The X-ray as the network is to see it; treated `like` another cut of the same knee, where one is given."""
+        """The X-ray upright and with bone bright; corrected like `like`, another crop of the same knee, if given."""
         pixels = xray.pixels
         turned = like.turned if like else self.right_upside_down and orientation.is_upside_down(pixels)
         if turned:
@@ -90,10 +90,10 @@ class Rules(BaseModel):
         return Righted(dataclasses.replace(xray, pixels=pixels), inverted, turned)
 
     def at_width(self, logits: np.ndarray, widths: Sequence[int]) -> np.ndarray:
-        """Logits float (n, 5), with what is added for small knees.
+        """Logits float (n, 5), corrected for small knees.
 
         Args:
-            widths: pixels of each knee as it was read, the shorter side.
+            widths: shorter side of each knee as it was read, in pixels.
         """
         return logits if self.small_knees is None else logits + self.small_knees.shift(widths)
 
@@ -120,10 +120,10 @@ class Rules(BaseModel):
 
     @classmethod
     def load(cls, folder: Path) -> "Rules":
-        """The rules of a model folder; those of a plain network where it has no grading.json.
+        """Read a model folder's grading.json; the default rules where it has none.
 
         Raises:
-            KoaError: the file is damaged, or was made by a later version of this project.
+            KoaError: the file is damaged, or from a later version of this project.
         """
         path = folder / RULES_FILE
         if not path.is_file():
@@ -132,7 +132,7 @@ class Rules(BaseModel):
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             raise KoaError(
-                f"{path} is damaged or made by another version of this project; get the model or the project again."
+                f"{path} is damaged or from another version of this project; download the model again or update."
             ) from error
 
     def save(self, folder: Path) -> None:

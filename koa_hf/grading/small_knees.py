@@ -1,9 +1,9 @@
-"""What a network makes of knees that have fewer pixels than those it was trained on, and how that is put right.
+"""Correction for knees with fewer pixels than the training crops.
 
-On a whole film a knee is often narrower than the release's crops of 224 pixels. Enlarged, it lacks the finest detail,
-and a network that never saw that takes it for damage: its grades rise. The rise is much the same for all knees, so that
-five numbers for each width, added to the logits, take most of it back: the bias of vector scaling (Guo et al. 2017,
-https://arxiv.org/abs/1706.04599), fitted by `train/fit_small_knees.py` to what the network says of the same knees in full.
+On a whole film a knee is often narrower than the release's crops of 224 pixels. Enlarged, it lacks fine detail, which a
+network that never saw such knees takes for damage: its grades rise. The rise is much the same for all knees, so five
+numbers per width, added to the logits, undo most of it: the bias of vector scaling (Guo et al. 2017,
+https://arxiv.org/abs/1706.04599), fitted by `train/fit_small_knees.py` to the network's logits at full resolution.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from koa_hf.grades import NUM_GRADES
 
 FULL_WIDTH = 224
-"""Pixels of the release's crops: from this width on nothing is added."""
+"""Width of the release's crops in pixels: from here on nothing is added."""
 
 
 class SmallKnees(BaseModel):
-    """What is added to a small knee's logits, by its width; between two widths it goes by the width's logarithm.
+    """Shifts of a small knee's logits by its width, interpolated over the width's logarithm.
 
     Attributes:
-        widths: pixels, rising, all under `FULL_WIDTH`. Under the least of them its own shift holds.
-        shifts: for each width five numbers, KL 0 to 4.
+        widths: pixels, ascending, all below `FULL_WIDTH`. Knees below the first have its shift.
+        shifts: five numbers for each width, KL 0 to 4.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,13 +34,13 @@ class SmallKnees(BaseModel):
     @model_validator(mode="after")
     def _a_shift_for_each_width(self):
         if len(self.shifts) != len(self.widths):
-            raise ValueError(f"{len(self.widths)} widths have {len(self.shifts)} shifts")
+            raise ValueError(f"there are {len(self.shifts)} shifts for {len(self.widths)} widths")
         if list(self.widths) != sorted(set(self.widths)) or not 0 < self.widths[0] <= self.widths[-1] < FULL_WIDTH:
-            raise ValueError(f"widths must rise, from over 0 to under {FULL_WIDTH}")
+            raise ValueError(f"widths must ascend and lie between 1 and {FULL_WIDTH - 1}")
         return self
 
     def shift(self, widths: Sequence[int]) -> np.ndarray:
-        """What is added to the logits of knees so many pixels wide: float64 (n, 5)."""
+        """Shifts of the logits of knees of these widths in pixels: float64 (n, 5)."""
         known = np.log([*self.widths, FULL_WIDTH])
         at = np.log(np.maximum(widths, 1))
         values = np.array([*self.shifts, (0.0,) * NUM_GRADES])

@@ -29,14 +29,14 @@ from koa_hf.report.document import Report
 
 WIDTH, HEIGHT = 210, 297
 LEFT, RIGHT, TOP, BOTTOM = 16, 194, 12, 286
-COLUMN = 88  # the result's left column; the figures stand to the right of it
-PDF_DPI = 200  # of the X-rays in the PDF: print shows no more, and the file stays near a megabyte
-INK, SOFT, RULE, PALE = "black", "#404040", "#8c8c8c", "#d0d0d0"  # no colour: it must survive a black-and-white printer
-SANS = "DejaVu Sans"  # comes with matplotlib
+COLUMN = 88  # width of the result's left column; the figures are to the right of it
+PDF_DPI = 200  # of the X-rays in the PDF: enough for print, and the file stays near a megabyte
+INK, SOFT, RULE, PALE = "black", "#404040", "#8c8c8c", "#d0d0d0"  # no colour: printers may be black and white
+SANS = "DejaVu Sans"  # shipped with matplotlib
 MISSING = "□"
 POINT = 25.4 / 72
 LEADING = 1.38  # line height over type size
-SCREEN = 1.025  # letters are rounded to pixels in the picture, and run a little wider than in the PDF
+SCREEN = 1.025  # in the picture, letters are rounded to pixels and run slightly wider than in the PDF
 SMALL, LABELS = 8.5, 25  # type size of the foot, and the width of its labels
 
 
@@ -89,7 +89,7 @@ def _out_of_distribution(grading: Grading) -> bool:
 def _distance(grading: Grading) -> str:
     if grading.unfamiliarity is None:
         return ""
-    rounded = math.ceil(grading.unfamiliarity * 10) / 10  # upwards: 1.04 is over 1, and has to look it
+    rounded = math.ceil(grading.unfamiliarity * 10) / 10  # up, so that 1.04 does not read as 1.0
     return f" (distance {rounded:.1f}; over 1 is unlike)"
 
 
@@ -302,7 +302,7 @@ class _Page:
         self.axes.set_axis_off()
 
     def text(self, x, y, string, size, *, weight="normal", colour=INK, align="left") -> None:
-        """One line on the baseline `y`. Never mathematics: a file name may hold dollar signs."""
+        """One line on the baseline `y`, never parsed as mathematics: a file name may contain dollar signs."""
         self.axes.text(
             x,
             y,
@@ -316,7 +316,7 @@ class _Page:
         )
 
     def paragraph(self, x, y, width, string, size, *, lines=None, **style) -> float:
-        """Lines broken to `width`, at most `lines`, downwards from `y`; returns where the next thing may begin."""
+        """Text broken to `width`, at most `lines` lines, downwards from `y`; returns its lower edge."""
         broken = _wrapped(string, width, size, style.get("weight", "normal"))
         if lines and len(broken) > lines:
             broken = [*broken[: lines - 1], broken[lines - 1] + "…"]
@@ -357,7 +357,7 @@ class _Page:
 
 @functools.cache
 def _font(weight: str) -> ImageFont.FreeTypeFont:
-    """For measuring: large, so that rounding to pixels doesn't matter."""
+    """A font for measuring, so large that rounding to pixels doesn't matter."""
     return ImageFont.truetype(matplotlib.font_manager.findfont(FontProperties(family=SANS, weight=weight)), 100)
 
 
@@ -366,7 +366,7 @@ def _width(string: str, size: float, weight: str = "normal") -> float:
 
 
 def _wrapped(string: str, width: float, size: float, weight: str = "normal") -> list[str]:
-    """Lines no wider than `width`; a word that is wider by itself is broken."""
+    """Break text into lines no wider than `width`, and words that are wider by themselves."""
     lines = [""]
     for word in string.split(" "):
         joined = f"{lines[-1]} {word}" if lines[-1] else word
@@ -383,7 +383,7 @@ def _wrapped(string: str, width: float, size: float, weight: str = "normal") -> 
 
 
 def _fitted(string: str, width: float, size: float, lines: int) -> str:
-    """The string, its middle left out where it would take more lines: a name's beginning and end tell most."""
+    """The string with its middle elided to fit the lines: the beginning and end of a name matter most."""
     kept = min(len(string), 300)
     short = string
     while len(short) > 1 and (len(short) > 300 or len(_wrapped(short, width, size)) > lines):
@@ -398,14 +398,14 @@ def _characters() -> frozenset[int]:
 
 
 def _showable(name: str) -> str:
-    """A name by other people, as far as the font goes: a box for what it lacks, nothing for what can't be seen."""
+    """A name from outside as far as the font goes: a box for a missing glyph, nothing for invisible characters."""
     shown = []
     for character in unicodedata.normalize("NFC", name):
         kind = unicodedata.category(character)
         if kind.startswith("Z") or character in "\t\n\r":
             shown.append(" ")
         elif kind in ("Cc", "Cf", "Mn", "Me"):
-            pass  # among them what would turn the direction of the text
+            pass  # among them the marks that reverse the direction of text
         else:
             shown.append(character if ord(character) in _characters() else MISSING)
     return "".join(shown).strip() or MISSING

@@ -1,8 +1,8 @@
-"""A grading as a DICOM secondary capture, to be read beside the X-ray in any viewer or archive.
+"""A grading as a DICOM secondary capture, next to the X-ray in any viewer or archive.
 
-The capture is the report's page with grade, notice and all burned in: what every viewer shows, and nobody can separate
-from the notice. A structured report would be shown by few, and neither DICOM nor the codes that come with pydicom
-have a code for Kellgren-Lawrence grades, so no other program could tell what it says; `Report.json` is for programs.
+The capture is the report's page with everything burned in: every viewer shows it, and nobody can separate the grade
+from the notice. Few viewers show a structured report, and neither DICOM nor the codes that come with pydicom have a
+code for Kellgren-Lawrence grades, so no other program could interpret one; `Report.json` is for programs.
 """
 
 import io
@@ -23,8 +23,8 @@ from koa_hf.grades import RESEARCH_USE_NOTICE
 from koa_hf.grading.result import Grading
 from koa_hf.imaging import dicom
 
-# An archive files an object by these, so they are taken over as they stand, with the character set they are written
-# in. The last three say that the X-ray has been compressed with loss, which stays true of what is made from it.
+# Archives file an object by these, so they are copied unchanged, with the character set that they are written in. The
+# last three state lossy compression of the X-ray, which holds for anything derived from it.
 COPIED = (
     "SpecificCharacterSet",
     "PatientName",
@@ -44,22 +44,22 @@ COPIED = (
     "LossyImageCompressionMethod",
 )
 FOUND_BY = ("StudyInstanceUID", "SOPClassUID", "SOPInstanceUID")
-SERIES_NUMBER = 9000  # far from those that an X-ray machine gives
+SERIES_NUMBER = 9000  # far from the numbers that X-ray machines assign
 
 
 def secondary_capture(source: bytes, grading: Grading, image: Image.Image) -> bytes:
-    """A new DICOM object in the X-ray's study, in a series of its own.
+    """Make a DICOM object in the X-ray's study, in a series of its own.
 
     Args:
         source: the bytes of the DICOM file that was graded (`Radiograph.dicom`).
         grading: of that file.
-        image: what to show, e.g. `pdf_page.picture(report)`; grade and research-use notice have to be in it.
+        image: the page, e.g. `pdf_page.picture(report)`; it must show the grade and the research-use notice.
 
     Returns:
         A DICOM file: Secondary Capture Image, RGB, 8 bit, uncompressed, with new series and instance UIDs.
 
     Raises:
-        KoaError: `source` is not DICOM, damaged, or lacks the UIDs by which it is found again.
+        KoaError: `source` is not DICOM, damaged, or lacks the UIDs needed to refer to it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's and highdicom's quote the patient
@@ -67,33 +67,33 @@ def secondary_capture(source: bytes, grading: Grading, image: Image.Image) -> by
 
 
 def _header(source: bytes, name: str) -> Dataset:
-    """Of an X-ray, what says where it belongs."""
+    """The elements of an X-ray that place it in its study."""
     if not dicom.is_dicom(source):
-        raise KoaError(f"{name} is not DICOM, and only a DICOM X-ray has a study to report into; write a PDF.")
+        raise KoaError(f"{name} is not DICOM, so it has no study for a DICOM report; write a PDF.")
     keywords = [*COPIED, *FOUND_BY, "Laterality", "ImageLaterality"]
     try:
-        # force: some come without the preamble.
+        # force: some files lack the preamble.
         header = pydicom.dcmread(io.BytesIO(source), stop_before_pixels=True, force=True, specific_tags=keywords)
         header.decode()
-    except Exception:  # of many kinds, and quoting the file
+    except Exception:  # many kinds, whose messages quote the file
         header = None
     if header is None:
-        raise KoaError(f"{name} is a damaged DICOM file, or was cut short; export it again.")
+        raise KoaError(f"{name} is a damaged or truncated DICOM file; export it again.")
     for keyword in FOUND_BY:
         if not header.get(keyword):
-            raise KoaError(f"{name} has no {keyword}, so no DICOM report can refer to it; write a PDF.")
+            raise KoaError(f"{name} has no {keyword}, so a DICOM report can't refer to it; write a PDF.")
     return header
 
 
 def _secondary_capture(xray: Dataset, grading: Grading, image: Image.Image) -> bytes:
-    model = _ascii(grading.model)[-64:]  # as long as DICOM lets it be
+    model = _ascii(grading.model)[-64:]  # the longest that DICOM allows
     doubt = "Not certain: unlike the training knees. " if grading.familiar is False else ""
     capture = SCImage(
         pixel_array=np.asarray(image.convert("RGB")),
         photometric_interpretation="RGB",
         bits_allocated=8,
         coordinate_system="PATIENT",
-        patient_orientation=("L", "F"),  # demanded, and taken out again below
+        patient_orientation=("L", "F"),  # required here, removed below
         study_instance_uid=xray.StudyInstanceUID,
         series_instance_uid=highdicom.UID(),
         series_number=SERIES_NUMBER,
@@ -110,8 +110,8 @@ def _secondary_capture(xray: Dataset, grading: Grading, image: Image.Image) -> b
             capture[keyword] = xray[keyword]
     side = xray.get("Laterality") or xray.get("ImageLaterality")
     capture.Laterality = side if side in ("L", "R") else None
-    capture.PatientOrientation = None  # of a page
-    capture.ConversionType = "WSD"  # made by a workstation
+    capture.PatientOrientation = None  # a page has none
+    capture.ConversionType = "WSD"  # workstation
     capture.BurnedInAnnotation = "YES"
     capture.DerivationDescription = (
         f"{doubt}KL {grading.grade} ({grading.name}) by {model}, version {_ascii(grading.revision)[:64]}. "
@@ -131,5 +131,5 @@ def _secondary_capture(xray: Dataset, grading: Grading, image: Image.Image) -> b
 
 
 def _ascii(text: str) -> str:
-    """What any character set holds; a backslash would part two values."""
+    """Text in ASCII, which every character set includes; a backslash would separate two values."""
     return text.encode("ascii", "replace").decode().replace("\\", "/")
