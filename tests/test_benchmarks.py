@@ -1,4 +1,4 @@
-"""What benchmarks make of a release and of their results; their figures themselves are measured, not tested."""
+"""Benchmarks: their inputs and their tables; the figures themselves are measured, not tested."""
 
 import json
 from xml.etree import ElementTree
@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import all as all_benchmarks
+from benchmarks import reporting
 from benchmarks.speed import ceiling, growth, other_engines
 from benchmarks.studies import ablation, scrutiny, versions
-from benchmarks.tables import speed_tables
+from benchmarks.tables import pages, paper_tables, recipe_tables, results_tables, speed_tables
 from koa_hf.data.release import Release
 from koa_hf.errors import KoaError
 from koa_hf.network import xception
@@ -49,16 +51,9 @@ def test_operations_are_those_of_the_network():
     assert ceiling.operations(network, 299, backward=True) == pytest.approx(3 * forward, rel=0.01)
 
 
-def test_a_missed_goal_is_said_with_by_how_much_and_why():
-    assert speed_tables._goal("Time", 25, 20, " s", "Why.") == "Time: goal 25 s, measured 20 s, so reached."
-    assert speed_tables._goal("Time", 25, 30, " s", "Why.") == "Time: goal 25 s, measured 30 s: missed by 20%. Why."
-    assert (
-        speed_tables._goal("Rate", 20, 15, "", "Why.", more=True) == "Rate: goal 20, measured 15: missed by 25%. Why."
-    )
-    assert (
-        speed_tables._goal("Rate", 3000, 1754.2, "", "", more=True)
-        == "Rate: goal 3000, measured 1,754: missed by 42%. "
-    )
+def test_a_goal_is_stated_with_the_measured_value_and_the_machines_limit():
+    assert speed_tables.Goal("Time", 25, 30.04, " s", 18.26).cells() == ["Time", "25 s", "30 s", "18.3 s"]
+    assert speed_tables.Goal("Rate", 3000, 1754.2).cells() == ["Rate", "3,000", "1,754", ""]
 
 
 def test_onnx_runtime_computes_what_torch_does():
@@ -71,14 +66,29 @@ def test_onnx_runtime_computes_what_torch_does():
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_tables_say_what_was_not_measured_yet_and_which_result_is_of_no_use(tmp_path):
-    text = speed_tables.render(results=tmp_path)
-    assert text.count("Not measured yet.") == len(speed_tables.PARTS)
-    assert "python benchmarks/speed/growth.py" in text
+def test_the_speed_page_gives_the_command_of_what_is_not_measured_and_refuses_a_foreign_result(tmp_path):
+    goals, sections = speed_tables.render(results=tmp_path)
+    assert goals == "Nothing measured yet."
+    assert sections.count("Not measured yet") == len(speed_tables.PARTS)
+    assert "python benchmarks/speed/growth.py" in sections
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "load.json").write_text(json.dumps({"what": "something else"}))
-    with pytest.raises(KoaError, match=r"load\.json isn't what benchmarks/demo_load\.py writes today"):
+    with pytest.raises(KoaError, match=r"load\.json is not what benchmarks/speed/demo_load\.py writes today"):
         speed_tables.render(results=tmp_path)
+
+
+@pytest.mark.parametrize("tables", [results_tables, recipe_tables, paper_tables, speed_tables])
+def test_the_tables_in_docs_are_those_of_the_results(tables, tmp_path, monkeypatch):
+    page = tmp_path / tables.PAGE
+    page.write_text((pages.DOCS / tables.PAGE).read_text())
+    monkeypatch.setattr(pages, "DOCS", tmp_path)
+    tables.update()
+    assert page.read_text() == (reporting.ROOT / "docs" / tables.PAGE).read_text()
+
+
+@pytest.mark.parametrize("script", [one for one in all_benchmarks.BENCHMARKS if not one.gpu], ids=lambda one: one.name)
+def test_make_bench_knows_scripts_that_exist(script):
+    assert (reporting.ROOT / "benchmarks" / "speed" / f"{script.script or script.name}.py").is_file()
 
 
 def test_the_oldest_libraries_are_the_lower_bounds_and_what_failed_with_them_is_named():
@@ -93,7 +103,8 @@ def test_the_oldest_libraries_are_the_lower_bounds_and_what_failed_with_them_is_
     assert found == {"passed": 1, "skipped": 1, "failed": ["tests/test_a.py::test_y"], "minutes": 1.5}
     one = {"python": "3.11", "packages": dict.fromkeys(versions.SHOWN, "1"), "suite": found, "date": "2026-11-26"}
     text = versions.render({"newest": one})
-    assert "with the newest: 1 passed, 1 skipped, 1 failed (tests/test_a.py::test_y) (2026-11-26)" in text
+    assert "| tests | 1 passed, 1 skipped, 1 failed |" in text
+    assert "Failed: tests/test_a.py::test_y (with the newest)." in text
 
 
 @pytest.fixture

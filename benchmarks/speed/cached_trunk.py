@@ -1,15 +1,15 @@
-"""What the trunk cache saves: the paper recipe in four ways, side by side in one run.
+"""Gain of the trunk cache: the paper's recipe in four variants, side by side.
 
     python benchmarks/speed/cached_trunk.py --dataset data/knee-kl --pretrained-weights xception.safetensors
 
-plain: the loop as one would first write it with Accelerate; every epoch goes through the whole network, memory is laid
-out and managed as torch and the C library do by default. plain, channels last: the same in the faster layout.
-uncached: `train/run.py --no-cache`; the frozen trunk has its normalisations folded. cached: `train/run.py`.
+plain: a straightforward Accelerate loop; every epoch runs the whole network, in torch's default memory layout. plain,
+channels last: the same in the faster layout. uncached: `train/run.py --no-cache`, with the batch normalisations of the
+frozen trunk folded. cached: `train/run.py`.
 
-All four do real steps (read, forward, backward, Adam) on the same two batches in the same precision, each in a process
-of its own, and take turns, so that a busy moment of the machine meets all. Figures for the whole release are the
-medians times the number of images. The ceiling is what the operations of a part take at the speed of this machine's own
-matrix product. Writes results/benchmarks/trunk_cache.json and a plot of it.
+Each variant runs real steps (read, forward, backward, Adam) on the same two batches in the same precision, in a process
+of its own; the variants alternate. Figures for the whole release are medians times the number of images. The ceiling is
+the time of the same operations at the speed of this machine's matrix product. Writes
+results/benchmarks/trunk_cache.json and a plot.
 """
 
 import argparse
@@ -30,11 +30,10 @@ from matplotlib.figure import Figure
 from torch import nn
 from torch.utils.data import DataLoader
 
-from benchmarks.recording import record, show
+from benchmarks.reporting import RESULTS, print_table, save_figure, write_result
 from benchmarks.speed.ceiling import limits, operations_of, peak
 from koa_hf.data.load import dataset_fingerprint, load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import replacing
 from koa_hf.network import xception
 from koa_hf.network.engine_names import PRECISIONS, for_accelerate
 from koa_hf.network.precision import choose_precision
@@ -46,16 +45,14 @@ from train.loop.knee_images import KneeImages
 from train.loop.trunk_cache import TrunkCache
 from train.run import limited, make_criterion, make_optimizer
 
-ROOT = Path(__file__).resolve().parents[2]
-
 TRAIN, VALIDATION = 5778, 826  # images of the release
-WAYS = ("plain", "plain, channels last", "uncached", "cached")
+VARIANTS = ("plain", "plain, channels last", "uncached", "cached")
 STAGES = ("stage 1", "stage 2")
-STEPS = 2  # of a part in a round; a single one would pay for what the part before it left in the processor's caches
+STEPS = 2  # per part and round; the first one alone would mostly measure cold caches
 
 
-class Way:
-    """One way through the recipe, in a process of its own."""
+class Variant:
+    """One variant of the recipe's training loop, in a process of its own."""
 
     def __init__(self, name: str, precision: str, args: argparse.Namespace):
         if name in ("uncached", "cached"):
@@ -81,7 +78,7 @@ class Way:
             self.add_stage(label, stage, copy.deepcopy(model))
 
     def add_stage(self, label: str, stage: recipe.Stage, model: nn.Module) -> None:
-        """Its training step and its validation step."""
+        """Add a stage's training step and validation step."""
         xception.select_trainable(model, stage.train)
         cut = xception.TRAINABLE_PARTS[stage.train].cut
         trained = model if self.name.startswith("plain") else xception.Tail(model, cut)
@@ -124,17 +121,17 @@ class Way:
         self.parts[f"{label}, validation"] = validate
 
     def fill(self) -> float:
-        """Compute the cache, once more."""
+        """Compute the cache anew."""
         self.filled += 1
         cache = TrunkCache(Path(self.caches.name, str(self.filled)), self.accelerator, self.accelerator.mixed_precision)
         cuts = [xception.TRAINABLE_PARTS[stage.train].cut for stage in self.plan.stages]
         fingerprints = {"train": dataset_fingerprint(self.images.split)}
         self.activations = cache.open(self.model, {"train": self.images}, fingerprints, cuts)
-        self.fill_seconds = cache.seconds  # without the conversion, which the whole release needs only once too
+        self.fill_seconds = cache.seconds  # without the conversion, needed only once per run
         return 0.0
 
     def round(self) -> dict[str, tuple[float, float]]:
-        """Part -> milliseconds an image, and the loss."""
+        """Part -> milliseconds per image, and the loss."""
         found = {}
         for part, work in self.parts.items():
             began = time.perf_counter()
@@ -145,19 +142,19 @@ class Way:
 
 
 def start(*args) -> None:
-    global way
-    way = Way(*args)
+    global variant
+    variant = Variant(*args)
 
 
 def one_round() -> dict[str, tuple[float, float]]:
-    return way.round()
+    return variant.round()
 
 
 def needed_operations(size: int) -> dict[str, dict[str, int]]:
-    """Way -> part -> floating-point operations an image. To fold doesn't change them, and neither does the layout."""
+    """Variant -> part -> floating-point operations per image; neither folding nor the layout changes them."""
     model = xception.build(pretrained=False).to("meta")
     plan, images = recipe.load("paper"), torch.zeros(2, 3, size, size, device="meta")
-    found = {name: {} for name in WAYS}
+    found = {name: {} for name in VARIANTS}
 
     def forward(first: str, activation: torch.Tensor) -> torch.Tensor:
         return xception.Tail(model, first)(activation)
@@ -177,7 +174,7 @@ def needed_operations(size: int) -> dict[str, dict[str, int]]:
             False: counted(lambda: forward("conv1", images)),
         }
         tail = {train: counted(lambda cut=cut, at_cut=at_cut: forward(cut, at_cut), train) for train in (True, False)}
-        for name in WAYS:
+        for name in VARIANTS:
             step, validation = (tail if name == "cached" else whole)[True], (tail if name == "cached" else whole)[False]
             found[name] |= {label: step, f"{label}, validation": validation}
     found["cached"]["trunk once"] = counted(lambda: xception.run_steps(model, images, "conv1", "fc"))
@@ -185,7 +182,7 @@ def needed_operations(size: int) -> dict[str, dict[str, int]]:
 
 
 def minutes(milliseconds: dict[str, float], plan: recipe.Recipe) -> dict[str, float]:
-    """The recipe over the whole release, by part."""
+    """Minutes of the recipe over the whole release, by part."""
     found = {"trunk once": milliseconds.get("trunk once", 0.0) * (TRAIN + VALIDATION)}
     for label, stage in zip(STAGES, plan.stages, strict=True):
         epoch = milliseconds[label] * TRAIN + milliseconds[f"{label}, validation"] * VALIDATION
@@ -194,23 +191,22 @@ def minutes(milliseconds: dict[str, float], plan: recipe.Recipe) -> dict[str, fl
     return {**found, "whole recipe": sum(found.values())}
 
 
-def plot(by_way: dict[str, dict], path: Path) -> None:
+def plot(by_variant: dict[str, dict], path: Path) -> None:
     figure = Figure(figsize=(8, 3), layout="constrained")
     axes = figure.subplots()
-    names = list(by_way)[::-1]
+    names = list(by_variant)[::-1]
     left = [0.0] * len(names)
     for part in ("trunk once", *STAGES):
-        widths = [by_way[name]["minutes"][part] for name in names]
+        widths = [by_variant[name]["minutes"][part] for name in names]
         axes.barh(names, widths, left=left, label=part)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     for i, name in enumerate(names):
-        ceiling = by_way[name]["minutes_at_the_ceiling"]
+        ceiling = by_variant[name]["minutes_at_the_ceiling"]
         axes.plot([ceiling, ceiling], [i - 0.4, i + 0.4], "k--", label="ceiling" if i == 0 else None)
         axes.text(left[i], i, f" {left[i]:.0f} min", va="center")
     axes.set(xlabel="minutes for 13 epochs over the release", xlim=(0, 1.12 * max(left)))
     axes.legend(loc="lower right")
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+    save_figure(figure, path)
 
 
 @exit_2_on_bad_input
@@ -218,10 +214,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="the built release")
     parser.add_argument("--pretrained-weights", default=os.environ.get("KOA_WEIGHTS"), help="default: $KOA_WEIGHTS")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of all ways")
-    parser.add_argument("--batch", type=int, default=32, help="images a step (default: the recipe's, %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="measured, after one that isn't (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmarks" / "trunk_cache.json")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="of all variants")
+    parser.add_argument("--batch", type=int, default=32, help="images per step (default: the recipe's, %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed rounds, after one untimed (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS / "benchmarks" / "trunk_cache.json")
     args = parser.parse_args()
     if not args.pretrained_weights:
         raise KoaError(
@@ -230,9 +226,9 @@ def main() -> None:
     precision, plan = choose_precision(args.precision, "cpu"), recipe.load("paper")
     peaks = [peak(torch.device("cpu"), precision)]
     context = multiprocessing.get_context("spawn")
-    pools = {name: ProcessPoolExecutor(1, context, start, (name, precision, args)) for name in WAYS}
-    rounds = {name: [] for name in WAYS}
-    with progress_bar("measuring", (args.rounds + 1) * len(WAYS), show=True) as advance:
+    pools = {name: ProcessPoolExecutor(1, context, start, (name, precision, args)) for name in VARIANTS}
+    rounds = {name: [] for name in VARIANTS}
+    with progress_bar("measuring", (args.rounds + 1) * len(VARIANTS), show=True) as advance:
         for _ in range(args.rounds + 1):
             for name, pool in pools.items():
                 rounds[name].append(pool.submit(one_round).result())
@@ -241,46 +237,46 @@ def main() -> None:
     for pool in pools.values():
         pool.shutdown()
 
-    needed, by_way = needed_operations(plan.image_size), {}
-    for name in WAYS:
+    needed, by_variant = needed_operations(plan.image_size), {}
+    for name in VARIANTS:
         measured = {part: statistics.median(one[part][0] for one in rounds[name][1:]) for part in rounds[name][0]}
         ceilings = {part: needed[name][part] / max(peaks) * 1000 for part in measured}
         whole, at_ceiling = minutes(measured, plan), minutes(ceilings, plan)["whole recipe"]
-        by_way[name] = {
+        by_variant[name] = {
             "milliseconds_an_image": {part: round(value, 2) for part, value in measured.items()},
             "ceiling_milliseconds_an_image": {part: round(value, 2) for part, value in ceilings.items()},
             "share_of_the_ceiling": {part: round(ceilings[part] / measured[part], 2) for part in measured},
             "minutes": {part: round(value, 2) for part, value in whole.items()},
             "minutes_at_the_ceiling": round(at_ceiling, 2),
         }
-    for name in WAYS:
-        whole = {other: by_way[other]["minutes"]["whole recipe"] for other in (name, "plain")}
-        by_way[name]["times_the_plain_loop"] = round(whole["plain"] / whole[name], 2)
+    for name in VARIANTS:
+        whole = {other: by_variant[other]["minutes"]["whole recipe"] for other in (name, "plain")}
+        by_variant[name]["times_the_plain_loop"] = round(whole["plain"] / whole[name], 2)
     result = {
         "what": f"the paper recipe over the whole release ({TRAIN} + {VALIDATION} images, {len(plan.stages)} stages), "
-        f"from the medians of {args.rounds} rounds of {STEPS} steps of {args.batch} images; the ways took turns",
-        "ways": by_way,
+        f"from the medians of {args.rounds} rounds of {STEPS} steps of {args.batch} images",
+        "ways": by_variant,
         "largest_loss_difference_from_the_plain_loop": {
             name: max(
                 abs(ours[part][1] - plain[part][1])
                 for ours, plain in zip(rounds[name], rounds["plain"], strict=True)
                 for part in plain
             )
-            for name in WAYS[1:]
+            for name in VARIANTS[1:]
         },
         "precision": precision,
         **limits(torch.device("cpu"), {precision: max(peaks)}),
     }
-    record(args.output, result)
-    plot(by_way, args.output.with_suffix(".png"))
-    show(
+    write_result(args.output, result)
+    plot(by_variant, args.output.with_suffix(".png"))
+    print_table(
         result["what"],
         [
-            {"way": name}
+            {"variant": name}
             | {f"{part}, min": round(value, 1) for part, value in row["minutes"].items()}
             | {"its ceiling, min": round(row["minutes_at_the_ceiling"], 1)}
             | {"times the plain loop": row["times_the_plain_loop"]}
-            for name, row in by_way.items()
+            for name, row in by_variant.items()
         ],
     )
 

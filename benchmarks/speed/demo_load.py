@@ -1,25 +1,22 @@
-"""The demo under load: 1, 4, 16 and 64 clients at once, two minutes each.
+"""The demo under load: 1, 4, 16 and 64 concurrent clients, two minutes each.
 
     python benchmarks/speed/demo_load.py
     python benchmarks/speed/demo_load.py --clients 1 4 --seconds 10
 
-Starts the demo as a process of its own, and the clients as another (`benchmarks/speed/load_clients.py`): each asks for one
-grade after the other, without pause, as gradio_client does. The baseline is a single client; the ceiling is what the
-grader reaches with no server around it, in batches of the best size, measured in the same run, on the whole machine;
-the clients share the machine with the demo, and `clients_share_of_the_processor` is what they took of it. The X-rays
-are drawn knees, asked for as `/grade`, which takes an image as one knee: a network takes as long for these as for any
-other. Needs a machine with nothing else to do. Writes results/demo/load.json and a plot of it.
+The demo runs as one process and the clients as another (`benchmarks/speed/load_clients.py`) on the same machine;
+`clients_share_of_the_processor` is what the clients use of it. The baseline is one client; the ceiling is the Grader
+without a server, at its best batch size, measured in the same run. The X-rays are phantoms sent to `/grade`, since a
+network takes equally long for any image. Run it on an otherwise idle machine. Writes results/demo/load.json and a plot.
 """
 
 import argparse
 import gc
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,32 +25,26 @@ from gradio_client import Client, handle_file
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.recording import record, show
+from benchmarks.reporting import RESULTS, ROOT, TEAL, print_table, save_figure, write_result
 from benchmarks.speed.demo_server import Server, serving
+from benchmarks.speed.timing import median_seconds_in_turn
 from koa_hf import Grader
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import replacing
 from koa_hf.grades import NUM_GRADES
 from koa_hf.imaging import phantom
 
-ROOT = Path(__file__).resolve().parents[2]
-
 CLIENTS = (1, 4, 16, 64)
 BATCHES = (1, 2, 4, 8, 16)
-DIFFERENT = 4  # drawn knees of each grade
-LEAST_GAIN = 1.1  # of the best batch, for batches of waiting requests to be worth their waiting
+PHANTOMS_PER_GRADE = 4
+LEAST_GAIN = 1.1  # of the best batch size, for dynamic batching to be worth its wait
 
 
 def batches(grader: Grader, files: list[Path], rounds: int) -> dict:
-    """Milliseconds an image by the size of the batch, all sizes in turn; medians."""
+    """Milliseconds per image by batch size; medians."""
     data = [file.read_bytes() for file in files]
-    taken: dict[int, list[float]] = {size: [] for size in BATCHES}
-    for _ in range(rounds + 1):
-        for size in BATCHES:
-            began = time.perf_counter()
-            grader.grade_batch([data[i % len(data)] for i in range(size)])
-            taken[size].append((time.perf_counter() - began) / size * 1000)
-    found = {size: statistics.median(values[1:]) for size, values in taken.items()}
+    inputs = {size: [data[i % len(data)] for i in range(size)] for size in BATCHES}
+    taken = median_seconds_in_turn({size: partial(grader.grade_batch, inputs[size]) for size in BATCHES}, rounds)
+    found = {size: seconds / size * 1000 for size, seconds in taken.items()}
     best = min(found, key=found.get)
     gain = found[1] / found[best]
     return {
@@ -64,15 +55,15 @@ def batches(grader: Grader, files: list[Path], rounds: int) -> dict:
     }
 
 
-class Watch:
-    """A server's memory while a block runs, in MB: `start`, `peak` and `end`."""
+class MemoryWatch:
+    """Memory of a server at the start, peak and end of a block, MB."""
 
     def __init__(self, server: Server):
         self._server = server
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "MemoryWatch":
         self.start = self.peak = self._server.megabytes
         self._thread.start()
         return self
@@ -88,13 +79,13 @@ class Watch:
 
 
 def loaded(server: Server, folder: Path, clients: int, seconds: float) -> dict:
-    """One row: so many clients for so long."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "load_clients.py"), server.url, str(folder)]
+    """A row of the result: that many clients for that many seconds."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "speed" / "load_clients.py"), server.url, str(folder)]
     command += ["--clients", str(clients), "--seconds", str(seconds)]
-    with Watch(server) as watch:
+    with MemoryWatch(server) as watch:
         asked = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if asked.returncode:
-        raise KoaError("the clients failed, for the reason above; a demo that can't be reached can't be measured.")
+        raise KoaError("the clients failed, see above; nothing was measured.")
     found = json.loads(asked.stdout)
     in_time = sum(one <= seconds for one in found["finished"])
     middle, late = np.percentile(found["took"], [50, 95]) if found["took"] else (None, None)
@@ -119,29 +110,28 @@ def plot(rows: list[dict], ceiling: float, path: Path) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     rate, wait = figure.subplots(1, 2)
     clients = [str(row["clients"]) for row in rows]
-    rate.bar(clients, [row["grades_a_second"] for row in rows], color="#0d9488")
-    rate.axhline(ceiling, color="black", linestyle="--", label="the grader without a server, in batches")
+    rate.bar(clients, [row["grades_a_second"] for row in rows], color=TEAL)
+    rate.axhline(ceiling, color="black", linestyle="--", label="Grader without a server, in batches")
     rate.set(xlabel="clients", ylabel="grades a second")
     rate.legend()
     for name, style in (("p50_seconds", "o-"), ("p95_seconds", "s--")):
-        wait.plot(clients, [row[name] for row in rows], style, color="#0d9488", label=name.split("_")[0])
+        wait.plot(clients, [row[name] for row in rows], style, color=TEAL, label=name.split("_")[0])
     wait.set(xlabel="clients", ylabel="seconds from upload to grade", ylim=(0, None))
     wait.legend()
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+    save_figure(figure, path)
 
 
 @exit_2_on_bad_input
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS, help="at once (default: 1 4 16 64)")
-    parser.add_argument("--seconds", type=float, default=120, help="of each (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="of the measurement of batches (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "demo" / "load.json")
+    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS, help="concurrent (default: 1 4 16 64)")
+    parser.add_argument("--seconds", type=float, default=120, help="per number of clients (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="for the batch sizes (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS / "demo" / "load.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for i in range(NUM_GRADES * DIFFERENT):
+        for i in range(NUM_GRADES * PHANTOMS_PER_GRADE):
             Image.fromarray(phantom.draw_knee(i % NUM_GRADES, seed=i)).save(folder / f"knee-{i}.png")
         files = sorted(folder.iterdir())
         grader = Grader.from_pretrained(precision="auto")
@@ -155,10 +145,10 @@ def main() -> None:
     for row in rows:
         row["times_one_client"] = round(row["grades_a_second"] / (rows[0]["grades_a_second"] or 1), 2)
         row["share_of_the_ceiling"] = round(row["grades_a_second"] / ceiling, 2)
-    record(
+    write_result(
         args.output,
         {
-            "what": f"clients asking for grades without pause, {args.seconds:g} seconds; upload and queue included",
+            "what": f"concurrent clients for {args.seconds:g} seconds each; upload and queue included",
             "rows": rows,
             "ceiling_grades_a_second": round(ceiling, 2),
             "batches": together,
@@ -166,8 +156,8 @@ def main() -> None:
         },
     )
     plot(rows, ceiling, args.output.with_suffix(".png"))
-    show("The demo under load", [{key: row[key] for key in row if key != "what_errors"} for row in rows])
-    show("Several X-rays in one forward pass, ms an image", [together["milliseconds_an_image"]])
+    print_table("The demo under load", [{key: row[key] for key in row if key != "what_errors"} for row in rows])
+    print_table("Milliseconds per image by batch size", [together["milliseconds_an_image"]])
 
 
 if __name__ == "__main__":

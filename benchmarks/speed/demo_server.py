@@ -1,4 +1,4 @@
-"""`python app.py` as a process of its own, for benchmarks: how long until it serves a page, and how large it is."""
+"""`python app.py` as a process of its own: seconds until it serves a page, and its memory."""
 
 import contextlib
 import os
@@ -10,18 +10,16 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
+from benchmarks.reporting import ROOT
 from koa_hf.errors import KoaError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
 class Server:
-    """A demo that serves; `seconds_to_page` is from the start of its process to its first page."""
+    """A running demo; `seconds_to_page` is the time from process start to the first page."""
 
     url: str
     process: subprocess.Popen
@@ -29,20 +27,21 @@ class Server:
 
     @property
     def megabytes(self) -> float:
-        """What it holds in memory now, its children included."""
+        """Resident memory, children included, MB."""
         process = psutil.Process(self.process.pid)
         return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 1e6
 
 
 @contextlib.contextmanager
 def serving(*options: str, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """Start the demo on a free port; yields with its first page, and stops it after the block.
+    """Start the demo on a free port, yield when it serves its first page, stop it after the block.
 
     Args:
-        environment: variables that it is given beside this process' own.
+        options: command-line options of app.py.
+        environment: environment variables added to this process's own.
 
     Raises:
-        KoaError: it ended by itself.
+        KoaError: app.py exited before it served a page.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -62,7 +61,7 @@ def serving(*options: str, environment: dict[str, str] | None = None) -> Iterato
                 if process.poll() is not None:
                     log.seek(0)
                     said = log.read().decode(errors="replace").strip().splitlines()
-                    raise KoaError(f"app.py ended by itself: {said[-1] if said else 'it said nothing'}")
+                    raise KoaError(f"app.py exited with code {process.returncode}: {said[-1] if said else 'no output'}")
                 time.sleep(0.02)
             yield Server(url, process, time.perf_counter() - began)
         finally:

@@ -1,12 +1,12 @@
-"""How fast the demo is: from `python app.py` to a page, to the first grade, and every grade after; and its imports.
+"""Speed of the demo: start to first page, to first grade, later grades, and import times.
 
     python benchmarks/speed/demo_start.py
 
-Starts the demo as a process of its own, --starts times, and asks it as gradio_client does; before them once, counted
-apart, as if it were the first time ever, with nothing of the model converted and cached yet. Then measures in this
-process what the server does for one X-ray, from the file's bytes to the page's HTML with the heat maps in it. The X-ray
-is a drawn knee: a network takes as long for that as for any other. Needs a machine with nothing else to do. Writes
-results/demo/demo.json and a plot of it. Under load: `benchmarks/speed/demo_load.py`.
+Starts the demo --starts times as a process of its own and asks it for grades with gradio_client; one more start, first
+and reported apart, has an empty cache, so that the model is converted. In-process, it then times the server's work
+on one X-ray, from file bytes to HTML with heat maps. The X-ray is a phantom, since a network takes equally long for
+any image. Run it on an otherwise idle machine. Writes results/demo/demo.json and a plot. For load, see
+`benchmarks/speed/demo_load.py`.
 """
 
 import argparse
@@ -20,29 +20,26 @@ import time
 from collections import Counter
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as app.py has it, for what is measured in this process
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in app.py, for the in-process part
 
 from gradio_client import Client, handle_file
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.recording import record, show
+from benchmarks.reporting import RESULTS, ROOT, TEAL, print_table, save_figure, write_result
 from benchmarks.speed.demo_server import serving
 from koa_hf.demo import page
 from koa_hf.errors import exit_2_on_bad_input
-from koa_hf.files import replacing
 from koa_hf.grading.examination import examine
 from koa_hf.grading.grader import Grader
 from koa_hf.imaging import phantom, radiograph
 
-ROOT = Path(__file__).resolve().parents[2]
-
 PACKAGES_SHOWN = 15
-TARGET_SECONDS = 5  # from the start to a page, on two cores
+TARGET_SECONDS = 5  # start to first page, on two cores
 
 
 def started(knee: Path, times: int, cache: str) -> dict[str, float]:
-    """Seconds of one start: to the first page, to the first grade, and of later grades, by a client."""
+    """Seconds of one start to the first page, to the first grade, and per later grade, as a client sees them."""
     with serving(environment={"KOA_CACHE": cache}) as server:
         seconds = {"start_to_page": server.seconds_to_page}
         # Unverified, for the reason that load_clients.py gives.
@@ -59,10 +56,10 @@ def started(knee: Path, times: int, cache: str) -> dict[str, float]:
 
 
 def imports() -> dict:
-    """What `python -X importtime app.py --help` spends, in seconds: in all, and for the packages that take most.
+    """Import times of `python -X importtime app.py --help`, seconds: total, and the slowest packages.
 
-    `itself` is what the package's own modules take; `with_what_it_imports` is from the beginning of its first import
-    to its end.
+    `itself` counts the package's own modules; `with_what_it_imports` is the longest import of one of them, nested
+    imports included.
     """
     command = [sys.executable, "-X", "importtime", str(ROOT / "app.py"), "--help"]
     said = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
@@ -83,7 +80,7 @@ def imports() -> dict:
 
 
 def at_the_server(knee: bytes, times: int) -> list[float]:
-    """Seconds from the bytes of a file to the HTML of its result, heat maps for all grades included."""
+    """Seconds from file bytes to the HTML of the result, with heat maps of all grades."""
     grader = Grader.from_pretrained(precision="auto")
     seconds = []
     for _ in range(times + 3):
@@ -104,20 +101,19 @@ def plot(seconds: dict[str, float], found: dict, path: Path) -> None:
         (times, dict(reversed(seconds.items())), "seconds"),
         (packages, most, "seconds of imports, by package"),
     ):
-        bars = axes.barh([name.replace("_", " ") for name in values], list(values.values()), color="#0d9488")
+        bars = axes.barh([name.replace("_", " ") for name in values], list(values.values()), color=TEAL)
         axes.bar_label(bars, padding=3, fmt="%.2f")
         axes.set_title(title, fontsize="medium")
         axes.margins(x=0.15)
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+    save_figure(figure, path)
 
 
 @exit_2_on_bad_input
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--starts", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=40, help="grades to measure (default: %(default)s)")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "demo" / "demo.json")
+    parser.add_argument("--starts", type=int, default=3, help="starts to time (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=40, help="grades to time (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS / "demo" / "demo.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         knee = Path(folder, "knee.png")
@@ -132,10 +128,10 @@ def main() -> None:
         "at_the_server_slowest_of_twenty": round(statistics.quantiles(steady, n=20)[-1], 4),
     }
     found = imports()
-    record(
+    write_result(
         args.output,
         {
-            "what": f"seconds; medians of {args.starts} starts and {args.rounds} grades; one start with nothing cached",
+            "what": f"seconds; medians of {args.starts} starts and {args.rounds} grades; one start with an empty cache",
             "seconds": seconds,
             "target_start_to_page": TARGET_SECONDS,
             "each_start_to_page": [round(start["start_to_page"], 2) for start in starts],
@@ -143,9 +139,11 @@ def main() -> None:
         },
     )
     plot(seconds, found, args.output.with_suffix(".png"))
-    show("The demo, seconds", [{"what": name.replace("_", " "), "seconds": value} for name, value in seconds.items()])
-    show(
-        f"Imports until the page: {found['all']} s",
+    print_table(
+        "The demo, seconds", [{"what": name.replace("_", " "), "seconds": value} for name, value in seconds.items()]
+    )
+    print_table(
+        f"Imports before the first page: {found['all']} s",
         [{"package": name, **values} for name, values in found["packages"].items()],
     )
 

@@ -1,9 +1,9 @@
-"""Fill the trunk cache of the paper's two stages for every image of a data set, and do nothing else.
+"""Fill the trunk cache of both stages of the paper's recipe for every image of a data set.
 
     python benchmarks/speed/fill_trunk_cache.py data/knee-kl --folder a-folder-with-room
 
-A megabyte an image. `benchmarks/speed/growth.py` measures this as a process of its own, with the engine that computes the
-whole release, however few images there are.
+About 1 MB per image. `benchmarks/speed/growth.py` times this as a process of its own, always with the engine that a
+full release would use.
 """
 
 import argparse
@@ -22,14 +22,12 @@ from train.loop import recipe, trunk
 from train.loop.knee_images import KneeImages
 from train.loop.trunk_cache import TrunkCache
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @exit_2_on_bad_input
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="a built data set")
-    parser.add_argument("--folder", type=Path, required=True, help="where the cache is laid out, and stays")
+    parser.add_argument("--folder", type=Path, required=True, help="folder of the cache; it is kept")
     args = parser.parse_args()
     trunk.WORTH_CONVERTING, plan = 0, recipe.load("paper")
     precision = choose_precision("auto")

@@ -1,13 +1,13 @@
-"""The full fine-tune: milliseconds an image, forward, backward and optimiser step, by image size and precision.
+"""Full fine-tune: milliseconds per image of a training step, by image size and precision.
 
     python benchmarks/speed/fine_tune.py
     python benchmarks/speed/fine_tune.py --device cuda --sizes 224 299 384 --batches 32 64 128 256 --compile
 
-The ceiling is what the same multiplications take in this machine's own matrix product, measured in the same run; the
-baseline is the plain loop: float32, and memory laid out as torch does by default. Beside that: where the time goes,
-what a second process brings on this machine's CPU (real processes, gradients averaged by Accelerate), what several GPUs
-would bring on paper, and what augmenting takes (how fast the images are read: benchmarks/speed/reading.py). Writes
-results/benchmarks/fine_tune.json, or of a GPU fine_tune_cuda.json, and a plot of it.
+A step is forward, backward and optimiser. The baseline is float32 in torch's default memory layout; the ceiling is the
+time of the same multiplications at the speed of this machine's own matrix product, measured in the same run. Also
+measured: shares of the step by torch operation, the gain of a second CPU process (gradients averaged by Accelerate),
+the expected efficiency of several GPUs, and augmentation. Writes results/benchmarks/fine_tune.json, or
+fine_tune_cuda.json on a GPU, and a plot. For decoding, see benchmarks/speed/reading.py.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from matplotlib.figure import Figure
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.recording import record, show
-from benchmarks.speed.ceiling import limits, operations, peak, seconds_of
+from benchmarks.reporting import RESULTS, print_table, save_figure, write_result
+from benchmarks.speed.ceiling import limits, operations, peak
+from benchmarks.speed.timing import median_seconds
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import replacing
 from koa_hf.grades import NUM_GRADES
 from koa_hf.network import xception
 from koa_hf.network.precision import autocast, choose_precision
@@ -37,28 +37,25 @@ from train.loop import recipe
 from train.loop.augment import augment
 from train.loop.device import keep_freed_memory
 
-ROOT = Path(__file__).resolve().parents[2]
-
 SIZES = (128, 160, 192, 224, 299)
 OPERATIONS_SHOWN = 6
-# Bytes a second that one GPU sends while it receives as many, from the makers' data sheets: NVLink of an H100 SXM, 16
-# lanes of PCI Express 4, 10-gigabit Ethernet.
+# Bytes per second and direction, from data sheets: NVLink of an H100 SXM, 16 lanes of PCI Express 4, 10 Gbit Ethernet.
 LINKS = {"NVLink": 450e9, "PCIe 4 x16": 32e9, "10 Gbit/s Ethernet": 1.25e9}
-SCALING = {"size": 128, "batch": 8}  # pixels, and images a process
-GOAL = {"images_a_second": 3000, "batch": 128, "size": 299}  # of an H100: what is aimed at, not what was measured
+SCALING = {"size": 128, "batch": 8}  # pixels; images per process
+GOAL = {"images_a_second": 3000, "batch": 128, "size": 299}  # the goal for an H100
 
 
 def step_seconds(
     device: torch.device, size: int, batch: int, precision: str, plain: bool, compiled: bool, rounds: int
 ) -> float:
-    """Median seconds of one training step on images that are on the device already."""
-    return seconds_of(a_step(device, size, batch, precision, plain, compiled), device, rounds)
+    """Median seconds of a training step, its images already on the device."""
+    return median_seconds(a_step(device, size, batch, precision, plain, compiled), device, rounds)
 
 
 def a_step(
     device: torch.device, size: int, batch: int, precision: str, plain: bool = False, compiled: bool = False
 ) -> Callable[[], None]:
-    """One training step on the same random images, over and over."""
+    """A training step on fixed random images, to be called repeatedly."""
     layout = torch.contiguous_format if plain else torch.channels_last
     model = xception.build(pretrained=False).to(device, memory_format=layout).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=not plain)
@@ -77,7 +74,7 @@ def a_step(
 
 
 def where_time_goes(device: torch.device, size: int, batch: int, precision: str) -> dict:
-    """Shares of one step's time by the operation of torch that took it, the largest first."""
+    """Shares of a step's time by torch operation, largest first."""
     step = a_step(device, size, batch, precision)
     step()
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
@@ -95,15 +92,15 @@ def where_time_goes(device: torch.device, size: int, batch: int, precision: str)
 
 
 def augmenting(device: torch.device, size: int, batch: int, rounds: int) -> dict:
-    """Milliseconds an image that the augmentation of the recipe `strong-polished`, the most there is, takes."""
+    """Milliseconds per image of the heaviest augmentation, that of `strong-polished`."""
     plan, grey = recipe.load("strong-polished"), torch.rand(batch, size, size, device=device)
     random = torch.Generator().manual_seed(0)
-    taken = seconds_of(lambda: augment(grey, plan.augmentation, random, slice(0, batch), batch), device, rounds)
+    taken = median_seconds(lambda: augment(grey, plan.augmentation, random, slice(0, batch), batch), device, rounds)
     return {"size": size, "batch": batch, "milliseconds_an_image": round(taken / batch * 1000, 3)}
 
 
 def one_of_several(rounds: int) -> None:
-    """What each of the processes that `processes` starts does: prints the median seconds of a step."""
+    """Body of each process that `processes` launches: prints the median seconds of a step."""
     keep_freed_memory()
     torch.set_num_threads(int(os.environ["THREADS"]))
     accelerator = Accelerator(cpu=True)
@@ -117,13 +114,13 @@ def one_of_several(rounds: int) -> None:
         accelerator.backward(functional.cross_entropy(model(images), grades))
         optimizer.step()
 
-    seconds = seconds_of(step, accelerator.device, rounds)
+    seconds = median_seconds(step, accelerator.device, rounds)
     accelerator.print(json.dumps({"processes": accelerator.num_processes, "seconds": seconds}))
     accelerator.end_training()
 
 
 def processes(rounds: int) -> dict:
-    """Images a second of one process on one core, of two on a core each, and of one on two cores."""
+    """Images per second of one process on one core, two processes on one core each, and one process on two cores."""
     found = {}
     for name, count, threads in (
         ("one process, one core", 1, 1),
@@ -143,7 +140,7 @@ def processes(rounds: int) -> dict:
             raise KoaError(f"{name}: {launched.stderr.strip().splitlines()[-1]}")
         said = json.loads(launched.stdout.strip().splitlines()[-1])
         if said["processes"] != count:
-            raise KoaError(f"{name}: {said['processes']} took part.")
+            raise KoaError(f"{name}: {said['processes']} processes took part instead of {count}.")
         found[name] = count * SCALING["batch"] / said["seconds"]
     one, two, whole = found.values()
     return {
@@ -155,11 +152,11 @@ def processes(rounds: int) -> dict:
 
 
 def on_paper(steps: dict[str, float]) -> dict:
-    """Efficiency of N GPUs that do a step of so many seconds each and then average their gradients in a ring.
+    """Estimated efficiency of N GPUs with ring all-reduce after each step, from a step's seconds.
 
-    A ring all-reduce of G bytes over N GPUs has each send 2 (N - 1) / N G bytes (Patarasuk and Yuan 2009,
-    doi 10.1016/j.jpdc.2008.09.002). DDP does that while the backward pass goes on; here it is counted as if nothing
-    overlapped, and the links as if they reached what their makers state.
+    A ring all-reduce of G bytes over N GPUs sends 2 (N - 1) / N G bytes per GPU (Patarasuk and Yuan 2009,
+    doi 10.1016/j.jpdc.2008.09.002). DDP overlaps this with the backward pass; here nothing overlaps, and links reach
+    their nominal rates.
     """
     gradients = sum(p.numel() * p.element_size() for p in xception.build(pretrained=False).parameters())
     waits = {link: {n: 2 * (n - 1) / n * gradients / speed for n in (2, 4, 8)} for link, speed in LINKS.items()}
@@ -188,31 +185,30 @@ def plot(rows: list[dict], path: Path) -> None:
         chosen = [row for row in rows if row["way"] == way and row["batch"] == rows[0]["batch"]]
         axes.plot([row["size"] for row in chosen], [row["milliseconds_an_image"] for row in chosen], "o-", label=way)
         if way == rows[-1]["way"]:
-            axes.plot([row["size"] for row in chosen], [row["ceiling"] for row in chosen], "k--", label="its ceiling")
-    axes.set(xlabel="image size, px", ylabel="ms an image, forward and backward", ylim=(0, None))
+            axes.plot([row["size"] for row in chosen], [row["ceiling"] for row in chosen], "k--", label="ceiling")
+    axes.set(xlabel="image size, px", ylabel="ms per image, forward and backward", ylim=(0, None))
     axes.legend()
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+    save_figure(figure, path)
 
 
 @exit_2_on_bad_input
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="pixels")
-    parser.add_argument("--batches", type=int, nargs="+", default=[32], help="images a step")
-    parser.add_argument("--compile", action="store_true", help="measure torch.compile too")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="image sizes, pixels")
+    parser.add_argument("--batches", type=int, nargs="+", default=[32], help="images per step")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     parser.add_argument("--one-of-several", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=3, help="steps measured (default: %(default)s)")
-    parser.add_argument("--output", type=Path, help="default: results/benchmarks/fine_tune.json, fine_tune_cuda.json")
+    parser.add_argument("--output", type=Path, help="default: results/benchmarks/fine_tune.json or fine_tune_cuda.json")
     args = parser.parse_args()
     name = "fine_tune.json" if args.device == "cpu" else f"fine_tune_{args.device}.json"
-    args.output = args.output or ROOT / "results" / "benchmarks" / name
+    args.output = args.output or RESULTS / "benchmarks" / name
     if args.one_of_several:
         return one_of_several(args.rounds)
     keep_freed_memory()
     if args.device == "cuda" and not torch.cuda.is_available():
-        raise KoaError("there is no GPU here; give --device cpu.")
+        raise KoaError("no GPU was found; give --device cpu.")
     device = torch.device(args.device)
     fast = choose_precision("auto", device)
     ways = {"fp32, default layout": ("fp32", True, False), f"{fast}, channels last": (fast, False, False)}
@@ -227,7 +223,7 @@ def main() -> None:
             needed = operations(xception.build(pretrained=False), size, backward=True)
             for batch in args.batches:
                 for way, (precision, plain, compiled) in ways.items():
-                    with contextlib.suppress(torch.OutOfMemoryError):  # then the row is missing
+                    with contextlib.suppress(torch.OutOfMemoryError):  # leaves the row out
                         taken = (
                             step_seconds(device, size, batch, precision, plain, compiled, args.rounds) / batch * 1000
                         )
@@ -247,12 +243,12 @@ def main() -> None:
         (row["size"], row["batch"]): row["milliseconds_an_image"] for row in rows if row["way"] == next(iter(ways))
     }
     for row in rows:
-        if beside := baseline.get((row["size"], row["batch"])):  # it takes the most memory
+        if beside := baseline.get((row["size"], row["batch"])):  # absent where the baseline ran out of memory
             row["times_the_baseline"] = round(beside / row["milliseconds_an_image"], 2)
     largest = max((row for row in rows if row["way"] == list(ways)[1]), key=lambda row: (row["size"], row["batch"]))
     step = largest["milliseconds_an_image"] * largest["batch"] / 1000
     result = {
-        "what": "ms an image: forward, backward, AdamW step; images on the device already; medians",
+        "what": "ms per image: forward, backward, AdamW step; images already on the device; medians",
         "rows": rows,
         "cpu_processes": processes(args.rounds),
         "where_time_goes": where_time_goes(device, largest["size"], largest["batch"], fast),
@@ -267,9 +263,9 @@ def main() -> None:
         **limits(device, peaks),
         **({"device": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}),
     }
-    record(args.output, result)
+    write_result(args.output, result)
     plot(rows, args.output.with_suffix(".png"))
-    show(result["what"], rows)
+    print_table(result["what"], rows)
 
 
 if __name__ == "__main__":

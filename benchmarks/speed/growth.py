@@ -1,16 +1,15 @@
-"""How time and memory grow with the data: every step at 1, 4 and 16 times a base.
+"""Growth of time and memory with the data: each step at 1, 4 and 16 times a base.
 
     python benchmarks/speed/growth.py --data kneeKL224
     python benchmarks/speed/growth.py --data kneeKL224 --release-images 1000 --network-images 48    # a quick look
 
-The base is repeated under new patient ids, in a temporary folder. `build`, `verify` and an evaluation of small images
-by an untrained network start from the whole release; the trunk cache and the evaluation of the bundled model, whose
-time is the network's, from a part of it. Every step is the real command in a process of its own; what is measured is
-its time, and the most memory that it holds of its own (files that it maps into memory are told apart: the system takes
-those pages back whenever it needs them).
+The base is repeated under new patient ids in a temporary folder. Build, verify and the validation of an untrained
+network on small images start from the whole release; the trunk cache and the validation of the bundled model, both
+dominated by the network, start from a part of it. Each step is the real command in a process of its own; measured are
+its wall time and its peak memory without memory-mapped files, whose pages the system can reclaim.
 
-The baseline is the step at 1; the ceiling is growth in proportion: `times_proportion` is 1 where 16 times the images
-take 16 times as long, and less where the start of the process counts. Writes results/benchmarks/growth.json and a plot.
+`times_proportion` is the time relative to proportional growth from the base: 1 is linear, less where start-up time
+counts. Writes results/benchmarks/growth.json and a plot.
 """
 
 import argparse
@@ -29,26 +28,23 @@ from pathlib import Path
 import psutil
 from matplotlib.figure import Figure
 
-from benchmarks.recording import record, show
+from benchmarks.reporting import RESULTS, ROOT, print_table, save_figure, write_result
 from koa_hf.data.release import Release, ReleaseImage
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import replacing
 from koa_hf.grades import NUM_GRADES
 from koa_hf.network import xception
 from koa_hf.network.model_folder import BUNDLED_MODEL
-
-ROOT = Path(__file__).resolve().parents[2]
 
 FACTORS = (1, 4, 16)
 FOLDERS = {"train": "train", "validation": "val", "test": "test"}
 FIRST_PATIENT = 1_000_000
 LEAST = 2 * NUM_GRADES  # images: a split needs every grade
-SMALL = 71  # pixels: the least that the network takes
+SMALL = 71  # pixels: the smallest input of the network
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one process: wall and processor seconds; the most memory in MB, its own, and with the files that it maps."""
+    """Cost of one process: wall and processor seconds; peak memory in MB, without and with memory-mapped files."""
 
     seconds: float
     processor_seconds: float
@@ -60,7 +56,7 @@ def cost(command: list[str], environment: dict[str, str], code: int = 0) -> Cost
     """Run a command and measure it.
 
     Raises:
-        KoaError: it ended with another exit code than that.
+        KoaError: its exit code is not `code`.
     """
     with tempfile.TemporaryFile() as said:
         before, began = os.times(), time.perf_counter()
@@ -71,7 +67,7 @@ def cost(command: list[str], environment: dict[str, str], code: int = 0) -> Cost
         while process.poll() is None:
             try:
                 memory = psutil.Process(process.pid).memory_info()
-            except psutil.Error:  # it ended just now
+            except psutil.Error:  # it has just ended
                 break
             own, mapped = max(own, memory.rss - getattr(memory, "shared", 0)), max(mapped, memory.rss)
             time.sleep(0.02)
@@ -85,7 +81,7 @@ def cost(command: list[str], environment: dict[str, str], code: int = 0) -> Cost
 
 
 def part_of(knees: list[ReleaseImage], images: int | None) -> list[ReleaseImage]:
-    """About so many knees of a release, the same number of each split, every grade among them; None: all."""
+    """About `images` knees of a release, equally many per split and grade; all of them for None."""
     if images is None:
         return knees
     groups = defaultdict(list)
@@ -96,7 +92,7 @@ def part_of(knees: list[ReleaseImage], images: int | None) -> list[ReleaseImage]
 
 
 def repeat(release: Release, knees: list[ReleaseImage], times: int, folder: Path) -> None:
-    """A release-shaped folder that holds some knees so many times, every time of other patients."""
+    """Write a release-shaped folder with the knees repeated `times` times, each time as new patients."""
     patients = {patient: i for i, patient in enumerate(sorted({knee.patient_id for knee in knees}))}
     for split in {knee.split for knee in knees}:
         for grade in range(NUM_GRADES):
@@ -124,14 +120,14 @@ def row(step: str, images: int, measured: Cost) -> dict:
 def built(
     release: Release, knees: list[ReleaseImage], factor: int, folder: Path, environment: dict
 ) -> tuple[str, Cost]:
-    """A data set of some knees so many times, and what building it cost."""
+    """Build a data set of the knees repeated `factor` times; its folder, and the cost."""
     repeat(release, knees, factor, folder / "in")
     command = [sys.executable, "-m", "koa_hf", "dataset", "build", str(folder / "in"), str(folder / "out")]
     return str(folder / "out"), cost(command, environment)
 
 
 def evaluated(model: str, data: str, knees: list[ReleaseImage], folder: Path, environment: dict) -> tuple[int, Cost]:
-    """How many of the knees are in the split that is evaluated, and what that cost."""
+    """Validate a model; the number of base knees in the split, and the cost."""
     splits = [knee.split for knee in knees]
     split = "validation" if "validation" in splits else splits[0]
     command = [sys.executable, "train/validate.py", "--cpu", "--model", model, "--dataset", data, "--split", split]
@@ -139,10 +135,10 @@ def evaluated(model: str, data: str, knees: list[ReleaseImage], folder: Path, en
 
 
 def of_release(release: Release, knees: list[ReleaseImage], factor: int, folder: Path, environment: dict) -> Rows:
-    """build, verify, and an evaluation whose network takes little time: what else it does has to show."""
+    """Build, verify, and a validation at a size where the network takes little of the time."""
     data, build = built(release, knees, factor, folder, environment)
     images = factor * len(knees)
-    # The same knees several times over are a problem that it has to find.
+    # Repeated knees are duplicates, which verify reports.
     verify = cost([sys.executable, "-m", "koa_hf", "dataset", "verify", data], environment, code=2 if factor > 1 else 0)
     xception.save_model(xception.build(pretrained=False), folder / "small", SMALL, "untrained")
     count, evaluation = evaluated(str(folder / "small"), data, knees, folder, environment)
@@ -155,7 +151,7 @@ def of_release(release: Release, knees: list[ReleaseImage], factor: int, folder:
 
 
 def with_network(release: Release, knees: list[ReleaseImage], factor: int, folder: Path, environment: dict) -> Rows:
-    """Trunk cache, and evaluation of one split."""
+    """Trunk cache, and validation of the bundled model."""
     data, _ = built(release, knees, factor, folder, environment)
     command = [sys.executable, "benchmarks/speed/fill_trunk_cache.py", data, "--folder", str(folder / "cache")]
     cache = cost(command, environment)
@@ -167,7 +163,7 @@ def with_network(release: Release, knees: list[ReleaseImage], factor: int, folde
 
 
 def measure(args: argparse.Namespace, release: Release, folder: Path) -> Rows:
-    """Every step at every factor."""
+    """Measure each step at each factor."""
     knees = [knee for knee in release.scan()[0] if knee.split in FOLDERS]
     environment = {"HF_DATASETS_CACHE": str(folder / "datasets"), "HF_HUB_OFFLINE": "1"}
     parts = {"release": (of_release, args.release_images), "network": (with_network, args.network_images)}
@@ -186,11 +182,11 @@ def measure(args: argparse.Namespace, release: Release, folder: Path) -> Rows:
 
 
 def grown(rows: list[dict]) -> dict:
-    """The rows of a step for people, and how it grows.
+    """Rows of a step, and its growth.
 
-    `seconds_an_image_more` is what every further image took between the two largest; `times_proportion` the time of
-    the largest in that of the smallest times as many; `megabytes_more_in_100000` what so many further images would add
-    to the most memory, by the two largest.
+    `seconds_an_image_more` is the marginal cost per image between neighbouring sizes, seconds; `linearity` the last of
+    these relative to the first (1.0 is linear); `megabytes_more_in_100000` the growth of peak memory per 100,000
+    images, from the two largest sizes.
     """
     first, last = rows[0], rows[-1]
     shown = [
@@ -214,7 +210,7 @@ def grown(rows: list[dict]) -> dict:
     return {
         "rows": shown,
         "seconds_an_image_more": [round(step, 5) for step in steps],
-        "linearity": round(steps[-1] / steps[0], 2) if steps[0] > 0 else None,  # 1: a straight line
+        "linearity": round(steps[-1] / steps[0], 2) if steps[0] > 0 else None,
         "peak_times_the_baseline": round(last["megabytes"] / first["megabytes"], 2),
         "megabytes_more_in_100000": round((last["megabytes"] - before["megabytes"]) / more * 100_000),
     }
@@ -227,17 +223,16 @@ def plot(steps: dict[str, dict], path: Path) -> None:
         factors = [row["images"] / step["rows"][0]["images"] for row in step["rows"]]
         time_axes.plot(factors, [row["times_the_baseline"] for row in step["rows"]], "o-", label=name)
         memory_axes.plot(factors, [row["peak_megabytes"] for row in step["rows"]], "o-", label=name)
-    time_axes.plot(factors, factors, "k--", label="in proportion")
-    time_axes.set(xlabel="times the images", ylabel="times as long", xscale="log", yscale="log")
-    memory_axes.set(xlabel="times the images", ylabel="most memory, MB", xscale="log", ylim=(0, None))
+    time_axes.plot(factors, factors, "k--", label="proportional")
+    time_axes.set(xlabel="images, relative", ylabel="time, relative", xscale="log", yscale="log")
+    memory_axes.set(xlabel="images, relative", ylabel="peak memory, MB", xscale="log", ylim=(0, None))
     labels = [f"{factor:g}" for factor in factors]
     time_axes.set_yticks(factors, labels)
     for axes in (time_axes, memory_axes):
         axes.set_xticks(factors, labels)
         axes.minorticks_off()
     time_axes.legend()
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+    save_figure(figure, path)
 
 
 @exit_2_on_bad_input
@@ -249,25 +244,25 @@ def main() -> None:
         "--release-images",
         type=int,
         metavar="N",
-        help="base of build, verify and the evaluation of small images (default: the whole release)",
+        help="base of build, verify and validation at small size (default: the whole release)",
     )
     parser.add_argument(
         "--network-images",
         type=int,
         default=96,
         metavar="N",
-        help="base of trunk cache and evaluation (default: %(default)s: at 16 times, minutes on two slow cores)",
+        help="base of trunk cache and validation (default: %(default)s: minutes at 16 times on two cores)",
     )
     parser.add_argument(
         "--only",
         choices=("release", "network"),
         nargs="+",
         default=("release", "network"),
-        help="the steps that start from the whole release, or those of the network (default: both)",
+        help="steps that start from the whole release, or those dominated by the network (default: both)",
     )
-    parser.add_argument("--folder", type=Path, help="where to work (default: the system's temporary folder)")
-    parser.add_argument("--keep", action="store_true", help="leave what was made there")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmarks" / "growth.json")
+    parser.add_argument("--folder", type=Path, help="working folder (default: the system's temporary folder)")
+    parser.add_argument("--keep", action="store_true", help="keep the working folder")
+    parser.add_argument("--output", type=Path, default=RESULTS / "benchmarks" / "growth.json")
     args = parser.parse_args()
     if not args.data:
         raise KoaError("name the release's folder or zip with --data PATH or the environment variable KOA_DATA.")
@@ -280,11 +275,11 @@ def main() -> None:
             found = measure(args, release, folder)
     finally:
         if args.keep:
-            print(f"left in {folder}")
+            print(f"kept {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
     steps = {name: grown(rows) for name, rows in found.items()}
-    record(
+    write_result(
         args.output,
         {
             "what": f"each step at {', '.join(map(str, factors))} times its base, a process of its own; one run each",
@@ -293,7 +288,7 @@ def main() -> None:
     )
     plot(steps, args.output.with_suffix(".png"))
     for name, step in steps.items():
-        show(name, step["rows"])
+        print_table(name, step["rows"])
 
 
 if __name__ == "__main__":

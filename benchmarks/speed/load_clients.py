@@ -1,10 +1,10 @@
-"""Clients that ask a running demo without pause, each for one grade after the other, as gradio_client does.
+"""Concurrent gradio_client clients, each asking a running demo for one grade after the other.
 
     python benchmarks/speed/load_clients.py http://127.0.0.1:7860 my-xrays/ --clients 4 --seconds 10
 
-Prints JSON: `finished` (seconds since the beginning) and `took` (seconds, upload and queue included) of every grade,
-`errors` (what they say -> how many) and `processor_seconds`, which these clients took from the machine themselves.
-`benchmarks/speed/demo_load.py` runs this as a process of its own.
+Prints JSON: `finished` (seconds since the start) and `took` (latency in seconds, upload and queue included) of each
+grade, `errors` (message -> count) and `processor_seconds` used by the clients themselves. Run as a process of its own
+by `benchmarks/speed/demo_load.py`.
 """
 
 import argparse
@@ -21,18 +21,16 @@ from gradio_client import Client, handle_file
 
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def drive(url: str, files: list[Path], clients: int, seconds: float) -> dict:
-    """Let so many clients ask for so long; what was asked for by then is waited for."""
+    """Run the clients for that many seconds, then wait for the pending requests."""
     try:
         with ThreadPoolExecutor(4) as pool:
-            # Unverified: the library would read the list of certificates for every request, which over http nobody
-            # looks at, and which would be most of what these clients take from the machine.
+            # Unverified: the library would load the certificate store for every request, which plain http never
+            # uses and which would be most of the clients' processor time.
             ready = list(pool.map(lambda _: Client(url, verbose=False, ssl_verify=False), range(clients)))
     except Exception as error:  # the library raises its HTTP client's errors, and ValueError
-        raise KoaError(f"no demo answers at {url} ({error}); start it with `python app.py`.") from error
+        raise KoaError(f"no demo answers at {url} ({error}); start one with `python app.py`.") from error
     finished, took, errors = [], [], Counter()
     lock = threading.Lock()
     before, began = time.process_time(), time.perf_counter()
@@ -44,7 +42,7 @@ def drive(url: str, files: list[Path], clients: int, seconds: float) -> dict:
                 return
             try:
                 ready[number].predict(handle_file(file), api_name="/grade")
-            except Exception as error:  # whatever it is, it is what is to be counted
+            except Exception as error:  # of any kind: errors are counted
                 with lock:
                     errors[f"{type(error).__name__}: {error}"[:200]] += 1
             else:
@@ -69,14 +67,14 @@ def drive(url: str, files: list[Path], clients: int, seconds: float) -> dict:
 @exit_2_on_bad_input
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", help="where the demo is served")
-    parser.add_argument("folder", type=Path, help="X-rays to send, in turn")
-    parser.add_argument("--clients", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("url", help="address of the demo")
+    parser.add_argument("folder", type=Path, help="X-rays to send in turn")
+    parser.add_argument("--clients", type=int, default=1, help="concurrent clients (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=10, help="default: %(default)s")
     args = parser.parse_args()
     files = sorted(path for path in args.folder.glob("*") if path.is_file())
     if not files:
-        raise KoaError(f"{args.folder} holds no files; give a folder of X-rays.")
+        raise KoaError(f"{args.folder} contains no files; give a folder of X-rays.")
     print(json.dumps(drive(args.url, files, args.clients, args.seconds)))
 
 

@@ -1,15 +1,13 @@
-"""One X-ray, from the bytes of its file to its grade with heat map: by every engine, beside transformers' pipeline.
+"""Time per X-ray, from file bytes to grade with heat map, by engine, beside transformers' pipeline.
 
     python benchmarks/speed/one_xray.py --dataset data/knee-kl
     python benchmarks/speed/one_xray.py --dataset data/knee-kl --model runs/strong --images 100
 
-Times are medians over --rounds rounds in which every way takes its turn, so that a busy moment hits all of them. Then
-each engine grades --images knees of validation: how many grades differ from torch's in float32, and how many of those
-are ties. Memory is that of a process that does this one way alone. The ceiling is this machine's own matrix product.
-torch.compile and ONNX Runtime, which the grader doesn't offer, are measured where they can be: the one needs a C++
-compiler, the other requirements-bench.txt. The pipeline goes through the network once; the grader does so twice where
-its rules average with the mirror image, so what one pass would take is measured too. Writes
-results/benchmarks/one_xray.json and a plot of it.
+Times are medians over --rounds rounds in which the engines alternate. Each engine then grades --images validation
+knees, and its grades are compared with torch's in float32. Memory is that of a process that uses one engine alone. The
+ceiling is this machine's own matrix product. torch.compile and ONNX Runtime, which the Grader does not offer, are
+measured where a C++ compiler or requirements-bench.txt is installed. The pipeline makes one forward pass; a Grader with
+flip TTA makes two, so one pass is measured too. Writes results/benchmarks/one_xray.json and a plot.
 """
 
 import argparse
@@ -17,11 +15,10 @@ import copy
 import io
 import multiprocessing
 import shutil
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,22 +27,20 @@ import transformers
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.recording import record, show
+from benchmarks.reporting import RESULTS, TEAL, print_table, save_figure, write_result
 from benchmarks.speed import other_engines
 from benchmarks.speed.ceiling import limits, operations, peak
 from benchmarks.speed.other_engines import COMPILED, ONNX
+from benchmarks.speed.timing import median_seconds_in_turn
 from koa_hf import Grader
 from koa_hf.data.load import load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import replacing
 from koa_hf.grading.result import Grading
 from koa_hf.network.model_folder import BUNDLED_MODEL, INT8_FILE
 from koa_hf.progress import progress_bar
 from train.loop.knee_images import choose_split
 
-ROOT = Path(__file__).resolve().parents[2]
-
-TIE = 0.01  # between the two most probable grades
+TIE = 0.01  # largest probability difference of the two most probable grades
 BATCH = 16
 BASELINE = "transformers pipeline (one pass, no heat map)"
 ENGINES = (
@@ -61,12 +56,12 @@ ENGINES = (
 ONE_PASS = " (no mirror image)"
 
 
-class Ways:
-    """All ways that this machine can go, from the bytes of files to what is said about them.
+class GradingCalls:
+    """Calls from file bytes to grades: the baseline pipeline, and a Grader for each engine that this machine has.
 
     Args:
         model: model folder.
-        only: the name of one way, to hold no more in memory than that needs.
+        only: name of the one call to set up, to measure its memory.
     """
 
     def __init__(self, model: str, only: str | None = None):
@@ -76,7 +71,7 @@ class Ways:
             if only in (None, name) and (precision != "int8" or Path(model, INT8_FILE).is_file()):
                 try:
                     self.graders[name] = _grader(model, engine, precision)
-                except Exception as error:  # of the compilers and exporters of other projects; the rest goes on
+                except Exception as error:  # compilers and exporters raise anything
                     print(f"{name} is left out: {str(error).splitlines()[0]}", file=sys.stderr)
         for name in [name for name in self.graders if name.startswith("openvino") and only is None]:
             self.graders[name + ONE_PASS] = _without_mirror(self.graders[name])
@@ -93,7 +88,7 @@ class Ways:
 
 
 def _without_mirror(grader: Grader) -> Grader:
-    """The same grader, by rules that don't average with the mirror image."""
+    """The same grader without flip TTA."""
     other = copy.copy(grader)
     other.rules = grader.rules.model_copy(update={"flip_average": False})
     return other
@@ -103,36 +98,31 @@ def _grader(model: str, engine: str, precision: str) -> Grader:
     if engine not in (COMPILED, ONNX):
         return Grader.from_pretrained(model, precision=precision, engine=engine, device="cpu")
     if engine == COMPILED and not shutil.which("c++"):
-        raise KoaError("there is no C++ compiler.")
+        raise KoaError("no C++ compiler was found.")
     return other_engines.with_engine(_grader(model, "torch", precision), engine)
 
 
 def megabytes(model: str, name: str, file: bytes) -> int:
-    """What a process of its own holds in memory that has graded a few X-rays one way."""
+    """Memory of a fresh process after a few X-rays graded by one engine, MB."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_held, model, name, file).result()
 
 
 def _held(model: str, name: str, file: bytes) -> int:
-    way = Ways(model, name).single[name]
+    call = GradingCalls(model, name).single[name]
     for _ in range(3):
-        way(file)
+        call(file)
     return round(psutil.Process().memory_info().rss / 1e6)
 
 
-def milliseconds(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each way, all of them in turn."""
-    taken = {name: [] for name in ways}
-    for _ in range(rounds + 1):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way()
-            taken[name].append((time.perf_counter() - began) * 1000)
-    return {name: statistics.median(values[1:]) for name, values in taken.items()}
+def milliseconds(calls: dict[str, Callable[[object], object]], given: object, rounds: int) -> dict[str, float]:
+    """Median milliseconds of each call on the same input."""
+    timed = median_seconds_in_turn({name: partial(call, given) for name, call in calls.items()}, rounds)
+    return {name: 1000 * seconds for name, seconds in timed.items()}
 
 
 def differences(found: list[Grading], expected: list[Grading]) -> dict:
-    """How far gradings are from those expected."""
+    """Differences of gradings from the expected ones."""
     theirs = np.array([one.probabilities for one in expected])
     changed = [i for i, (one, other) in enumerate(zip(found, expected, strict=True)) if one.grade != other.grade]
     low, high = np.sort(theirs)[:, -2:].T
@@ -148,8 +138,8 @@ def plot(result: dict, path: Path) -> None:
     taken, ceilings = result["milliseconds"], result["ceiling_milliseconds_a_pass"]
     figure = Figure(figsize=(8, 0.8 + 0.3 * len(taken)), layout="constrained")
     axes = figure.subplots()
-    names, label = list(taken)[::-1], "what its passes would take as one matrix product"
-    bars = axes.barh(names, [taken[name]["single"] for name in names], color="#0d9488")
+    names, label = list(taken)[::-1], "ceiling (matrix product)"
+    bars = axes.barh(names, [taken[name]["single"] for name in names], color=TEAL)
     axes.bar_label(bars, padding=3, fmt="%.0f")
     for i, name in enumerate(names):
         precision = name.removesuffix(ONE_PASS).rsplit(" ", 1)[-1]
@@ -157,11 +147,10 @@ def plot(result: dict, path: Path) -> None:
             at = ceilings[precision] * result["passes_through_the_network"][name]
             axes.plot([at, at], [i - 0.4, i + 0.4], "k--", label=label)
             label = None
-    axes.set(xlabel="ms, from a file to its grade with heat map")
+    axes.set(xlabel="ms per X-ray, from file to grade with heat map")
     axes.margins(x=0.1)
     figure.legend(loc="outside lower right")
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+    save_figure(figure, path)
 
 
 @exit_2_on_bad_input
@@ -169,9 +158,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="the built release")
     parser.add_argument("--model", default=BUNDLED_MODEL, help="model folder (default: %(default)s)")
-    parser.add_argument("--images", type=int, default=826, help="of validation (default: %(default)s, all)")
-    parser.add_argument("--rounds", type=int, default=30, help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmarks" / "one_xray.json")
+    parser.add_argument("--images", type=int, default=826, help="validation knees to grade (default: %(default)s, all)")
+    parser.add_argument("--rounds", type=int, default=30, help="timed rounds (default: %(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS / "benchmarks" / "one_xray.json")
     args = parser.parse_args()
 
     images = choose_split(load_dataset(args.dataset), "validation", args.dataset)["image"][: args.images]
@@ -179,14 +168,13 @@ def main() -> None:
     images[0].save(buffer, "PNG")
     file = buffer.getvalue()
 
-    every = Ways(args.model)
-    graders = every.graders
-    single = milliseconds({name: lambda way=way: way(file) for name, way in every.single.items()}, args.rounds)
-    files, rounds = [file] * BATCH, max(2, args.rounds // 10)
-    batched = milliseconds({name: lambda way=way: way(files) for name, way in every.batched.items()}, rounds)
+    calls = GradingCalls(args.model)
+    graders = calls.graders
+    single = milliseconds(calls.single, file, args.rounds)
+    batched = milliseconds(calls.batched, [file] * BATCH, max(2, args.rounds // 10))
     reference = graders["torch fp32"]
-    peaks = {name: peak(reference.device, name) for name in ("fp32", "bf16")}  # in the same minutes
-    held = {name: megabytes(args.model, name, file) for name in every.single if not name.endswith(ONE_PASS)}
+    peaks = {name: peak(reference.device, name) for name in ("fp32", "bf16")}
+    held = {name: megabytes(args.model, name, file) for name in calls.single if not name.endswith(ONE_PASS)}
 
     gradings: dict[str, list[Grading]] = {name: [] for name in graders}
     with progress_bar("grading", len(images) * len(graders), show=True) as advance:
@@ -200,7 +188,7 @@ def main() -> None:
     needed = operations(reference.model, reference.preprocessing.image_size)
     ceiling = {name: 1000 * needed / value for name, value in peaks.items()}
     result = {
-        "what": "file to grade with heat map, ms an X-ray; medians",
+        "what": "ms per X-ray from file to grade with heat map; medians",
         "model": args.model,
         "image_size": reference.preprocessing.image_size,
         "passes_through_the_network": {BASELINE: 1, **passes},
@@ -221,7 +209,7 @@ def main() -> None:
             name: differences(gradings[name], gradings["torch fp32"]) for name in graders if name != "torch fp32"
         },
     }
-    record(args.output, result | limits(reference.device, peaks))
+    write_result(args.output, result | limits(reference.device, peaks))
     plot(result, args.output.with_suffix(".png"))
     rows = []
     for name, taken in result["milliseconds"].items():
@@ -231,7 +219,7 @@ def main() -> None:
             {"way": name, **taken, "times the baseline": result["times_the_baseline"][name], "MB": held.get(name)}
             | changed
         )
-    show(result["what"], rows)
+    print_table(result["what"], rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Engines that the grader could have and doesn't: torch.compile and ONNX Runtime, for benchmarks/speed/one_xray.py.
+"""torch.compile and ONNX Runtime as engines of a Grader, for benchmarks/speed/one_xray.py.
 
-Each takes what the grader's own engines take and puts out what they do (koa_hf/network/engines.py).
+Both have the interface of the engines in koa_hf/network/engines.py.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ COMPILED, ONNX = "torch.compile", "onnx runtime"
 
 
 class CompiledTorch:
-    """The folded network through torch.compile, which needs a C++ compiler."""
+    """The folded network by torch.compile; needs a C++ compiler."""
 
     name = COMPILED
 
@@ -30,7 +30,7 @@ class CompiledTorch:
             lambda images: xception.features(engine.model, images, engine.layer), options={"freezing": True}
         )
 
-    @torch.no_grad()  # what freezing needs; in inference mode it isn't done
+    @torch.no_grad()  # freezing does not happen in inference mode
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         features, inner = self._features(images.to(self._dtype).contiguous(memory_format=torch.channels_last))
         return features.float(), inner
@@ -47,7 +47,7 @@ class _Export(nn.Module):
 
 
 class OnnxRuntime:
-    """The folded network through ONNX Runtime in float32, which is all that it computes on CPUs."""
+    """The folded network by ONNX Runtime, which computes in float32 on CPUs."""
 
     name = ONNX
 
@@ -62,7 +62,7 @@ class OnnxRuntime:
             )
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = torch.get_num_threads()
-            # Its threads would go on spinning into the time of whatever is measured next.
+            # Spinning threads would slow down whatever is measured next.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
@@ -73,16 +73,16 @@ class OnnxRuntime:
 
 
 def with_engine(grader: Grader, name: str) -> Grader:
-    """A grader that torch computes for, with the engine of that name put in its place.
+    """Replace the torch engine of a Grader by the one of that name.
 
     Raises:
-        KoaError: it isn't installed.
+        KoaError: a package of it is not installed.
     """
     own = grader._compute
     if name == ONNX:
         lacking = [one for one in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(one) is None]
         if lacking:
-            raise KoaError(f"{', '.join(lacking)} isn't installed (requirements-bench.txt).")
+            raise KoaError(f"not installed: {', '.join(lacking)} (see requirements-bench.txt).")
         grader._compute = OnnxRuntime(own, grader.preprocessing.image_size)
     else:
         grader._compute = CompiledTorch(own)

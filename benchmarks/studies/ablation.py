@@ -1,14 +1,13 @@
-"""What each part of a recipe is worth: one change at a time, on small images and few epochs.
+"""Ablation: one change at a time to a recipe, on small images and few epochs.
 
     python benchmarks/studies/ablation.py --dataset data/knee-kl --output-dir runs/ablation
     python benchmarks/studies/ablation.py --dataset data/knee-kl --output-dir runs/ablation --only as_it_is no_ema
 
-Rows and sizes are in benchmarks/ablation.yaml. Each row is a run of train/run.py, whose settings, log and predictions
-are kept in results/ablation/; what is there isn't trained again, and an interrupted row goes on from its checkpoint in
-the output folder. After every row ablation.json and ablation.png are written anew: figures, and by how much each row's
-cross-entropy is over that of the recipe itself on the same knees. The recipe itself is the mean of its own runs (the
-first row, those with another seed, the one in float32); how far these lie from their mean is what chance does. The
-intervals of the differences are over patients, for one training of each row.
+The rows are listed in benchmarks/studies/ablation.yaml. Each is a run of train/run.py, whose recipe, log, record and
+predictions are kept in results/ablation/; rows found there are not trained again, and an interrupted row resumes from
+its checkpoint in the output folder. ablation.json and ablation.png are rewritten after every row, with each row's
+cross-entropy relative to the recipe itself on the same knees. "The recipe itself" is the mean of its own runs (other
+seeds, float32), whose spread is what chance does. Intervals are over patients, for one training per row.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from benchmarks import recording
+from benchmarks import reporting
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grading.calibration import read_grades
 from koa_hf.grading.metrics import bootstrap_mean, grade_metrics
@@ -30,32 +29,30 @@ from train.loop import plots, predictions, recipe, record
 from train.loop.predictions import Predictions
 from train.loop.recipe import POWERS
 
-ROOT = Path(__file__).resolve().parents[2]
-
 PLAN = Path(__file__).with_suffix(".yaml")
-RESULTS = ROOT / "results" / "ablation"
+RESULTS = reporting.RESULTS / "ablation"
 BY_READ_OUT = ("accuracy", "quadratic_weighted_kappa", "mean_absolute_error")
-KEPT = ("recipe.yaml", "metrics.jsonl", predictions.FILE, "run.json")  # the last one says that it is finished
+KEPT = ("recipe.yaml", "metrics.jsonl", predictions.FILE, "run.json")  # run.json last: it marks a finished row
 
 
 def settings_of(plan: dict, name: str) -> list[str]:
-    """What a row sets, as `train/run.py --set` takes it."""
+    """Settings of a row, as `train/run.py --set` takes them."""
     return [*plan["small"], *plan["rows"][name]]
 
 
 def options_of(plan: dict, name: str) -> list[str]:
-    """What train/run.py is told for a row besides."""
+    """Further options of train/run.py for a row."""
     return plan.get("options", {}).get(name, [])
 
 
 def train(plan: dict, name: str, dataset: str, folder: Path) -> None:
-    """Train a row from its beginning, or from where it was interrupted.
+    """Train a row, or resume it.
 
     Raises:
-        KoaError: the training failed; it has said why.
+        KoaError: the training failed; its own message is on stderr.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"]
-    command += [str(ROOT / "train" / "run.py"), "--recipe", plan["recipe"], "--dataset", dataset]
+    command += [str(reporting.ROOT / "train" / "run.py"), "--recipe", plan["recipe"], "--dataset", dataset]
     for setting in settings_of(plan, name):
         command += ["--set", setting]
     command += options_of(plan, name)
@@ -67,8 +64,8 @@ def train(plan: dict, name: str, dataset: str, folder: Path) -> None:
 def figures_of(found: Predictions) -> tuple[dict, np.ndarray]:
     """A row's figures on validation, and its cross-entropy on each knee, float (n,).
 
-    The temperature is fitted on other patients first: losses with soft targets leave a network too modest, which one
-    number mends, and would otherwise lose to cross-entropy in cross-entropy by that alone.
+    A temperature is cross-fitted over patients first: soft targets leave a network under-confident, which one number
+    corrects and which would otherwise dominate the comparison of cross-entropies.
     """
     grades = found.grades
     fitted = cross_fit(found.logits, grades, found.patients, "most_probable", coverage=0.9)
@@ -85,44 +82,44 @@ def is_finished(name: str) -> bool:
 
 
 def keep(run: Path, name: str) -> None:
-    """Keep of a finished run what the report and a reader need."""
+    """Copy the record of a finished run to the results."""
     (RESULTS / name).mkdir(parents=True, exist_ok=True)
     record.keep(run, KEPT, RESULTS / name)
 
 
 def own_runs(plan: dict, finished: list[str]) -> list[str]:
-    """The finished rows that train the recipe itself: what differs between them is chance."""
+    """Finished rows that train the recipe itself; they differ by chance alone."""
     return [name for name in finished if all(setting.startswith("seed=") for setting in plan["rows"][name])]
 
 
 def _training(plan: recipe.Recipe) -> dict:
-    """All of a recipe that decides what is learned."""
+    """The part of a recipe that determines the weights."""
     return plan.model_dump(exclude={"description", "note", "grading"})
 
 
 def processor_seconds(seconds: dict) -> float | None:
-    """Of a run whose one process did all epochs; of one that was interrupted they are not known."""
+    """Processor seconds of a run; None for a resumed run, whose earlier processes did not record them."""
     if seconds["epochs"] > seconds.get("this_process", 0):
         return None
     return seconds.get("this_process_of_processors")
 
 
 def check_the_first(plan: dict, rows: list[str]) -> None:
-    """Refuse to go on where the plan's first row is neither finished nor among those that are trained now."""
+    """Raise KoaError unless the plan's first row is finished or about to be trained."""
     first = next(iter(plan["rows"]))
     if first not in rows and not is_finished(first):
-        raise KoaError(f"the other rows are compared with {first!r}; train that one first.")
+        raise KoaError(f"all rows are compared with {first!r}; train that one first.")
 
 
 def report(plan: dict) -> None:
-    """Write the figures and the picture from the rows that are finished; the first row must be among them."""
+    """Write figures and plot of the finished rows; the first row must be among them."""
     check_the_first(plan, [])
     finished = [name for name in plan["rows"] if is_finished(name)]
     predicted = {name: Predictions.read(RESULTS / name) for name in finished}
     of_first = predicted[finished[0]]
     for name, one in predicted.items():
         if one.file_names != of_first.file_names:
-            raise KoaError(f"the row {name} is not about the same knees as {finished[0]}; train it anew.")
+            raise KoaError(f"the row {name} has other knees than {finished[0]}; train it again.")
     figures, losses = {}, {}
     for name, one in predicted.items():
         figures[name], losses[name] = figures_of(one)
@@ -133,7 +130,7 @@ def report(plan: dict) -> None:
         run = json.loads((RESULTS / name / "run.json").read_text())
         trained = recipe.load(RESULTS / name / "recipe.yaml")
         if _training(trained) != _training(recipe.load(plan["recipe"], settings_of(plan, name))):
-            raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it anew.")
+            raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it again.")
         more = losses[name] - of_itself
         rows.append(
             {
@@ -151,16 +148,16 @@ def report(plan: dict) -> None:
                 "git_commit_of_run": run["git_commit"],
             }
         )
-    recording.record(
+    reporting.write_result(
         RESULTS / "ablation.json",
         {"what": "one change at a time", "recipe": plan["recipe"], "small": plan["small"], "rows": rows},
     )
     by_chance = [row["cross_entropy_more"] for row in rows if row["is_the_recipe_itself"]]
-    label = "cross-entropy over the mean of the recipe's own runs, on the same knees (right is worse)"
+    label = "cross-entropy relative to the mean of the recipe's own runs, same knees (right is worse)"
     band = (min(by_chance), max(by_chance))
     plots.differences(rows, "cross_entropy_more", label, RESULTS / "ablation.png", band)
     shown = ("accuracy", "quadratic_weighted_kappa", "macro_auc", "cross_entropy", "cross_entropy_more")
-    recording.show(
+    reporting.print_table(
         f"{plan['recipe']}, small", [{"row": row["row"], **{key: round(row[key], 3) for key in shown}} for row in rows]
     )
 
@@ -174,8 +171,8 @@ def main(argv: list[str] | None = None) -> None:
     plan = read_plan()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
-    parser.add_argument("--output-dir", required=True, type=Path, help="where the runs are, a folder each")
-    parser.add_argument("--only", nargs="+", choices=list(plan["rows"]), metavar="ROW", help="train these rows alone")
+    parser.add_argument("--output-dir", required=True, type=Path, help="folder of the runs, one subfolder per row")
+    parser.add_argument("--only", nargs="+", choices=list(plan["rows"]), metavar="ROW", help="train only these rows")
     args = parser.parse_args(argv)
     wanted = [name for name in plan["rows"] if not args.only or name in args.only]
     check_the_first(plan, wanted)

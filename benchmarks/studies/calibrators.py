@@ -1,12 +1,12 @@
-"""Would another calibrator than a temperature make the bundled model's probabilities mean more? On validation.
+"""Calibrators other than a temperature for the bundled model's probabilities, on validation.
 
     python benchmarks/studies/calibrators.py results/strong
 
-Reads the predictions.csv of a model; the logarithms of its probabilities are its logits over its own temperature, which
-every calibrator here can undo. Each is fitted to nine tenths of the patients and measured on the last tenth, for each
-tenth, as `train/calibrate.py` does: temperature (one number); temperature and bias (six); vector scaling (ten: a factor
-and a bias for each grade; Guo et al. 2017, https://arxiv.org/abs/1706.04599); none. By chance alone probabilities that
-were perfect would show some calibration error too: its mean and range are given. Writes calibrators.json beside it.
+Reads predictions.csv of an evaluation; the logarithms of its probabilities are logits over the model's own temperature,
+which every calibrator here can undo. Each is cross-fitted over patients in ten folds, as in `train/calibrate.py`:
+temperature (1 parameter); temperature and bias (6); vector scaling (10: a factor and a bias per grade; Guo et al. 2017,
+https://arxiv.org/abs/1706.04599); none. Perfect probabilities would show some calibration error by chance: its mean and
+range are given. Writes calibrators.json into the folder.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from benchmarks.recording import record, show
+from benchmarks.reporting import print_table, write_result
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.grades import NUM_GRADES
 from koa_hf.grading.calibration import read_grades
@@ -26,22 +26,20 @@ from train.fitting.cross_fit import calibration_errors_by_chance, folds_of
 from train.loop.predictions import Predictions
 from train.loop.recipe import POWERS
 
-ROOT = Path(__file__).resolve().parents[2]
-
-MODELS = "the model's own"  # its rules' temperature, fitted on these very knees, is in the probabilities already
-SPREAD = 0.5  # of the normal prior of logarithms of factors, and of biases, around doing nothing
+MODELS = "the model's own"  # its temperature, fitted on all of these knees
+SPREAD = 0.5  # standard deviation of the normal prior on log factors and biases, around the identity
 CALIBRATORS = {MODELS: (0, 0), "temperature": (1, 0), "temperature and bias": (1, NUM_GRADES), "vector scaling": (5, 5)}
-"""How many factors and how many biases each fits."""
+"""Name -> number of factors, number of biases."""
 
 
 def scaled(logits: np.ndarray, parameters: np.ndarray, factors: int, biases: int) -> np.ndarray:
-    """Logarithms of probabilities, float (n, 5)."""
+    """Log probabilities, float (n, 5)."""
     factor = np.exp(parameters[:factors]) if factors else 1.0
     return log_softmax(logits * factor + (parameters[factors:] if biases else 0.0), axis=1)
 
 
 def fit(logits: np.ndarray, grades: np.ndarray, factors: int, biases: int) -> np.ndarray:
-    """What makes the reader's grades likeliest; more than a temperature is held back a little by a prior."""
+    """Maximum likelihood parameters; with biases, maximum a posteriori under the prior."""
     if not factors + biases:
         return np.zeros(0)
 
@@ -87,10 +85,10 @@ def main(argv: list[str] | None = None) -> None:
             }
         )
     what = "calibrators on held-out patients of validation"
-    record(
+    write_result(
         args.folder / "calibrators.json", {"what": what, "read_out": args.read_out, "knees": len(grades), "rows": rows}
     )
-    show(what, [{key: value for key, value in row.items() if key != "cross_entropy_more_95"} for row in rows])
+    print_table(what, [{key: value for key, value in row.items() if key != "cross_entropy_more_95"} for row in rows])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""What several models are worth together: the mean of their probabilities, the most probable grade.
+"""Ensemble of several models: mean probabilities, most probable grade.
 
     python benchmarks/studies/ensemble.py runs/strong runs/strong2 --output results/strong-start/ensemble.json
 
-Reads the predictions.csv that `train/validate.py` and `train/bundle.py` write. Reported apart: the bundled model is one
-network.
+Reads predictions.csv of each, as `train/validate.py` and `train/bundle.py` write it. The bundled model is one network.
 """
 
 import argparse
@@ -17,8 +16,6 @@ from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grading.metrics import bootstrap_intervals, grade_metrics
 from train.loop.predictions import Predictions
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @exit_2_on_bad_input
@@ -37,8 +34,8 @@ def main() -> None:
         "alone": [grade_metrics(member.probabilities, grades) for member in members],
     }
     write_text(args.output, json.dumps(result, indent=2) + "\n")
-    for what, figures in zip([*args.folders, "together"], [*result["alone"], result["figures"]], strict=True):
-        print(f"{what}: accuracy {figures['accuracy']:.3f}, QWK {figures['quadratic_weighted_kappa']:.3f}, "
+    for name, figures in zip([*args.folders, "ensemble"], [*result["alone"], result["figures"]], strict=True):
+        print(f"{name}: accuracy {figures['accuracy']:.3f}, QWK {figures['quadratic_weighted_kappa']:.3f}, "
               f"MAE {figures['mean_absolute_error']:.3f}, macro AUC {figures['macro_auc']:.3f}")  # fmt: skip
 
 

@@ -1,13 +1,13 @@
-"""What the finder of knees is worth, on films composed of the validation split's crops.
+"""Accuracy of the localiser on films composed of the validation split's crops.
 
     python benchmarks/studies/knee_finding.py --dataset data/knee-kl
     python benchmarks/studies/knee_finding.py --dataset data/knee-kl --films 10 --knees 40 --output-dir runs/localiser
-    python benchmarks/studies/knee_finding.py --dataset data/knee-kl --only grades         # after another model was bundled
+    python benchmarks/studies/knee_finding.py --dataset data/knee-kl --only grades         # for another bundled model
 
-Measured: recall, false finds, boxes, sides and times by kind of film; the release's own crops, which have to be left as
-they are; pictures without a knee; and whether a knee on a film keeps the grade that it has as a crop, in the box that
-was found and in the true box, so that what resampling alone costs is seen apart.
-Writes localiser.json, tables.md and localiser.png. No X-ray is in any of them.
+Measured: recall, false finds, box errors, laterality and time by kind of film; the release's own crops, which must be
+left whole; pictures without a knee; and the share of knees that keep the grade of their crop on a film, in the box
+found and in the true box (the latter shows the effect of resampling alone). Writes localiser.json, tables.md and
+localiser.png, none of which contains an X-ray.
 """
 
 import argparse
@@ -18,17 +18,16 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from safetensors import safe_open
 
+from benchmarks.reporting import RESULTS, save_figure
+from benchmarks.tables import pages
 from koa_hf import Grader
 from koa_hf.data.load import load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import replacing, write_text
+from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
 from koa_hf.imaging import localiser, orientation, phantom
 from koa_hf.imaging.radiograph import Radiograph
@@ -38,17 +37,15 @@ from train.loop.record import git_commit, processor
 from train.pictures import not_knees
 from train.pictures.composites import BOTH, KINDS, Composite, compose
 
-ROOT = Path(__file__).resolve().parents[2]
-
 RELEASE = 224  # width of the release's crops, pixels
-SCALES = (0.4, 1.5)  # of the crops on the films
-FOUND = 0.5  # intersection over union from which a find counts as the knee
+SCALES = (0.4, 1.5)  # crop size on the film, relative to the release
+FOUND = 0.5  # least intersection over union of a find and its knee
 GRADED_KINDS = ("single", "bilateral", "full leg", "collimated")
-"""Larger films, which show the whole of every crop; in a strip much of it is missing, so strips are told apart."""
+"""Kinds that show whole crops; strips, which cut off much of them, are reported apart."""
 
 TARGET = "larger films"
 PARTS = ("films", "crops", "grades", "other_pictures")
-"""Of the report."""
+"""Parts of the report."""
 
 
 def scale(rng: np.random.Generator) -> float:
@@ -57,7 +54,7 @@ def scale(rng: np.random.Generator) -> float:
 
 
 def film(kind: str, pair: Pair, number: int, varied: bool, negative: bool = False) -> tuple[Composite, list[int]]:
-    """The film of that number, and which of the pair's knees it shows."""
+    """Film of that number, and the indices of the pair's knees on it."""
     rng = np.random.default_rng((KINDS.index(kind), number, varied, negative))
     shown = [0, 1] if kind in BOTH or (kind == "collimated" and number % 2) else [number // 2 % 2]
     size = round(RELEASE * scale(rng))
@@ -65,7 +62,7 @@ def film(kind: str, pair: Pair, number: int, varied: bool, negative: bool = Fals
 
 
 def turned(composite: Composite) -> Composite:
-    """The film upside down, its knees where they then are."""
+    """The film upside down, with its boxes."""
     boxes = tuple(localiser.turned_box(box, composite.pixels.shape) for box in composite.boxes)
     return dataclasses.replace(composite, pixels=orientation.rotated_180(composite.pixels), boxes=boxes)
 
@@ -78,13 +75,13 @@ def overlap(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def matched(knees: Sequence[localiser.KneeBox], boxes: Sequence[Sequence[float]]) -> list[localiser.KneeBox | None]:
-    """For each true box the find that is it."""
+    """The find that matches each true box, or None."""
     best = [max(knees, key=lambda knee: overlap(knee.box, box), default=None) for box in boxes]
     return [knee if knee and overlap(knee.box, box) >= FOUND else None for knee, box in zip(best, boxes, strict=True)]
 
 
 def finds(pairs: Sequence[Pair], films: int) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
-    """By kind of film: what was found; and of every find the overlap, the centre's and the width's error."""
+    """Figures by kind of film; and overlap, centre error and width error of every find."""
     kinds = {kind: (kind, False, False) for kind in KINDS}
     kinds |= {"negative, bilateral": ("bilateral", True, False), "upside down, bilateral": ("bilateral", False, True)}
     table, errors = {}, {}
@@ -116,15 +113,15 @@ def finds(pairs: Sequence[Pair], films: int) -> tuple[dict[str, dict], dict[str,
             "centre_error_95th_percentile": float(np.percentile(found[hit, 1], 95)),
             "width_error_median": float(np.median(np.abs(found[hit, 2]))),
             "width_error_95th_percentile": float(np.percentile(np.abs(found[hit, 2]), 95)),
-            **_told(sides),
+            **_laterality(sides),
             "milliseconds_median": 1000 * float(np.median(seconds)),
             "milliseconds_95th_percentile": 1000 * float(np.percentile(seconds, 95)),
         }
     return table, errors
 
 
-def _told(sides: Sequence[bool | None]) -> dict[str, float]:
-    """Shares of knees whose side was told rightly, wrongly, or not."""
+def _laterality(sides: Sequence[bool | None]) -> dict[str, float]:
+    """Shares of knees with right, wrong and unknown laterality."""
     return {
         "side_right": sides.count(True) / len(sides),
         "side_wrong": sides.count(False) / len(sides),
@@ -133,14 +130,14 @@ def _told(sides: Sequence[bool | None]) -> dict[str, float]:
 
 
 def _errors(box: Sequence[float], true: Sequence[float]) -> tuple[float, float, float]:
-    """Overlap, distance of the centres in true widths, relative error of the width."""
+    """Overlap, distance of the centres in true widths, relative width error."""
     width = true[2] - true[0]
     away = [(box[i] + box[i + 2] - true[i] - true[i + 2]) / 2 for i in (0, 1)]
     return overlap(box, true), float(np.hypot(*away)) / width, (box[2] - box[0]) / width - 1
 
 
 def crops_as_they_are(pairs: Sequence[Pair]) -> dict[str, dict]:
-    """What becomes of films that are crops already."""
+    """Figures for images that are crops already."""
     crops = [crop for pair in pairs for crop in pair]
     drawn = [
         (phantom.draw_knee(seed % NUM_GRADES, seed, side), side) for seed in range(100) for side in ("right", "left")
@@ -163,14 +160,14 @@ def crops_as_they_are(pairs: Sequence[Pair]) -> dict[str, dict]:
         table[name] = {
             "images": len(images),
             **{what: found.count(what) / len(found) for what in ("whole", "cut", "nothing")},
-            **_told(sides),
+            **_laterality(sides),
             "milliseconds_median": 1000 * float(np.median(seconds)),
         }
     return table
 
 
 def other_pictures(pairs: Sequence[Pair], images: int) -> dict[str, dict]:
-    """What is found in pictures that are no ordinary film of a knee."""
+    """Finds in pictures other than an ordinary film of a knee."""
     knees = [crop.pixels for pair in pairs for crop in pair]
     table = {}
     for kind in _progress("other pictures", not_knees.KINDS):
@@ -188,7 +185,7 @@ def other_pictures(pairs: Sequence[Pair], images: int) -> dict[str, dict]:
 
 
 def grades(grader: Grader, pairs: Sequence[Pair], knees: int) -> tuple[dict[str, dict], str]:
-    """By kind of film and by scale: the share of knees that keep the grade they have as a crop."""
+    """Share of knees that keep the grade of their crop, by kind of film and by scale; and the model's id."""
     rows = []
     kinds = (*GRADED_KINDS, "strip", "strip of both")
     with progress_bar("grading", knees, show=True) as advance:
@@ -207,7 +204,7 @@ def grades(grader: Grader, pairs: Sequence[Pair], knees: int) -> tuple[dict[str,
 
 
 def graded(grader: Grader, pair: Pair, kind: str, number: int) -> Iterator[dict]:
-    """For each knee on a film: its grading as a crop, in the true box and in the found one, and the film's own."""
+    """Gradings of each knee on a film: as a crop, in the true box, in the box found; and of the whole film."""
     composite, shown = film(kind, pair, number, varied=False)
     xray = Radiograph(composite.pixels, "film")
     partners = matched(localiser.find_knees(xray), composite.boxes)
@@ -244,72 +241,90 @@ def _kept(rows: Sequence[dict]) -> dict:
 
 
 def tables(report: dict) -> str:
-    """The figures as Markdown."""
-    lines = ["<!-- written by benchmarks/studies/knee_finding.py -->", "", "## Knees on films", ""]
-    lines += ["| film | knees | found | false finds a film | overlap, median (5th percentile) "
-              "| centre off, median (95th) | width off, median (95th) | side right / wrong / not told "
-              "| ms of one core |", "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
-    for name, r in report["films"].items():
-        lines.append(
-            f"| {name} | {r['knees']} | {r['recall']:.1%} | {r['false_finds_a_film']:.3f} "
-            f"| {r['overlap_median']:.3f} ({r['overlap_5th_percentile']:.3f}) "
-            f"| {r['centre_error_median']:.1%} ({r['centre_error_95th_percentile']:.1%}) "
-            f"| {r['width_error_median']:.1%} ({r['width_error_95th_percentile']:.1%}) "
-            f"{_side_and_time(r)}"
-        )
-    lines += ["", "## Crops already", "", "| images | | left whole | cut | nothing found "
-              "| side right / wrong / not told | ms of one core |", "|---|---|---|---|---|---|---|"]  # fmt: skip
-    for name, r in report["crops"].items():
-        lines.append(
-            f"| {name} | {r['images']} | {r['whole']:.1%} | {r['cut']:.1%} | {r['nothing']:.1%} {_side_and_time(r)}"
-        )
-    if report["grades"]:
-        lines += ["", f"## Grades kept, {report['model']}", "",
-                  "| film | knees | same grade: true box | found box | film as it is | within one: true box "
-                  "| found box | film as it is |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
-        for name, r in report["grades"].items():
-            cells = [
-                f"{r[how][what]:.1%}"
-                for what in ("same_grade", "within_one_grade")
-                for how in ("true box", "found box", "film as it is")
-            ]
-            lines.append(f"| {name} | {r['knees']} | {' | '.join(cells)} |")
-    lines += ["", "## Other pictures", "", "| kind | fitted on | nothing found | whole | one box | two boxes |",
-              "|---|---|---|---|---|---|"]  # fmt: skip
-    for name, r in report["other_pictures"].items():
-        cells = " | ".join(f"{r[what]:.0%}" for what in ("nothing", "whole", "one_box", "two_boxes"))
-        lines.append(f"| {name} | {'yes' if r['fitted_on'] else 'no'} | {cells} |")
-    return "\n".join(lines) + "\n"
+    """Markdown tables of the report."""
+    films = [
+        [
+            name,
+            str(row["knees"]),
+            f"{row['recall']:.1%}",
+            f"{row['false_finds_a_film']:.3f}",
+            f"{row['overlap_median']:.3f} ({row['overlap_5th_percentile']:.3f})",
+            f"{row['centre_error_median']:.1%} ({row['centre_error_95th_percentile']:.1%})",
+            f"{row['width_error_median']:.1%} ({row['width_error_95th_percentile']:.1%})",
+            *_laterality_and_time(row),
+        ]
+        for name, row in report["films"].items()
+    ]
+    crops = [
+        [
+            name,
+            str(row["images"]),
+            *(f"{row[key]:.1%}" for key in ("whole", "cut", "nothing")),
+            *_laterality_and_time(row),
+        ]
+        for name, row in report["crops"].items()
+    ]
+    kept = [
+        [
+            name,
+            str(row["knees"]),
+            *(
+                f"{row[box][figure]:.1%}"
+                for figure in ("same_grade", "within_one_grade")
+                for box in ("true box", "found box", "film as it is")
+            ),
+        ]
+        for name, row in report["grades"].items()
+    ]
+    others = [
+        [
+            name,
+            "yes" if row["fitted_on"] else "no",
+            *(f"{row[key]:.0%}" for key in ("nothing", "whole", "one_box", "two_boxes")),
+        ]
+        for name, row in report["other_pictures"].items()
+    ]
+    last = ["laterality right / wrong / unknown", "ms on one core"]
+    parts = ["<!-- written by benchmarks/studies/knee_finding.py -->", "## Knees on films"]
+    header = ["film", "knees", "recall", "false finds per film", "IoU, median (5th percentile)"]
+    header += ["centre error, median (95th)", "width error, median (95th)", *last]
+    parts += [pages.table(header, films), "## Images that are crops already"]
+    parts.append(pages.table(["images", "number", "left whole", "cut", "nothing found", *last], crops))
+    if kept:
+        header = ["film", "knees", "same grade: true box", "found box", "whole film"]
+        header += ["within one grade: true box", "found box", "whole film"]
+        parts += [f"## Knees that keep the grade of their crop, {report['model']}", pages.table(header, kept)]
+    header = ["kind", "fitted on", "nothing found", "left whole", "one box", "two boxes"]
+    parts += ["## Other pictures", pages.table(header, others)]
+    return "\n\n".join(parts) + "\n"
 
 
 def write(report: dict, folder: Path) -> None:
-    """localiser.json and tables.md."""
+    """Write localiser.json and tables.md."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "localiser.json", json.dumps(report, indent=2) + "\n")
     write_text(folder / "tables.md", tables(report))
     print(tables(report))
 
 
-def _side_and_time(row: dict) -> str:
-    """Two cells of a table."""
+def _laterality_and_time(row: dict) -> list[str]:
     sides = " / ".join(f"{row[name]:.1%}" for name in ("side_right", "side_wrong", "side_not_told"))
-    return f"| {sides} | {row['milliseconds_median']:.0f} |"
+    return [sides, f"{row['milliseconds_median']:.0f}"]
 
 
-def picture(errors: dict[str, np.ndarray], path: Path) -> None:
-    """Distributions over the finds: overlap, centre, width."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
-    labels = ("overlap (intersection over union)", "centre off, in widths of the knee", "width off, share")
+def plot(errors: dict[str, np.ndarray], path: Path) -> None:
+    """Plot the distributions of overlap, centre error and width error."""
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    axes = figure.subplots(1, 3)
+    labels = ("intersection over union", "centre error, knee widths", "relative width error")
     for column, (axis, label) in enumerate(zip(axes, labels, strict=True)):
         for name, found in errors.items():
             values = np.sort(np.abs(found[:, column]))
             axis.plot(values, np.linspace(0, 1, len(values)), label=name, lw=1.3)
-        axis.set(xlabel=label, ylabel="share of knees with at most so much", ylim=(0, 1))
+        axis.set(xlabel=label, ylabel="cumulative share of knees", ylim=(0, 1))
         axis.grid(alpha=0.25)
     axes[0].legend(frameon=False, fontsize=8)
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def _progress(what: str, items: Sequence) -> Iterator:
@@ -323,19 +338,19 @@ def _progress(what: str, items: Sequence) -> Iterator:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="the built release")
-    parser.add_argument("--model", help="whose grades are to be kept; by default the bundled model")
-    parser.add_argument("--films", type=int, default=200, help="of each kind (default: %(default)s)")
-    parser.add_argument("--knees", type=int, default=1000, help="to grade, 0 for none (default: all of the split)")
+    parser.add_argument("--model", help="model folder or Hub id (default: the bundled model)")
+    parser.add_argument("--films", type=int, default=200, help="films of each kind (default: %(default)s)")
+    parser.add_argument("--knees", type=int, default=1000, help="knees to grade, 0 for none (default: %(default)s)")
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART",
-                        help=f"measure some of {', '.join(PARTS)}; leave the rest as it is")  # fmt: skip
-    parser.add_argument("--images-per-kind", type=int, default=40, help="of other pictures (default: %(default)s)")
-    parser.add_argument("--output-dir", type=Path, default=ROOT / "results" / "localiser")
+                        help=f"measure only some of {', '.join(PARTS)}; keep the other results")  # fmt: skip
+    parser.add_argument("--images-per-kind", type=int, default=40, help="pictures of each kind (default: %(default)s)")
+    parser.add_argument("--output-dir", type=Path, default=RESULTS / "localiser")
     args = parser.parse_args(argv)
 
     pairs = pairs_of(load_dataset(args.dataset), "validation", args.dataset)
     earlier, parts = args.output_dir / "localiser.json", args.only or PARTS
     if args.only and not earlier.is_file():
-        raise KoaError(f"there is no {earlier} to put that into; leave out --only.")
+        raise KoaError(f"{earlier} does not exist, so there is nothing to update; leave out --only.")
     with safe_open(localiser.WEIGHTS_FILE, "numpy") as opened:
         fitted_on = json.loads(opened.metadata()["fitted_on"])
     report = {
@@ -349,7 +364,7 @@ def main(argv: list[str] | None = None) -> None:
     report["git_commits"] = report["git_commits"] | dict.fromkeys(parts, git_commit())
     if "films" in parts:
         report["films"], errors = finds(pairs, args.films)
-        picture(errors, args.output_dir / "localiser.png")
+        plot(errors, args.output_dir / "localiser.png")
     if "crops" in parts:
         report["crops"] = crops_as_they_are(pairs)
     if "grades" in parts and args.knees:

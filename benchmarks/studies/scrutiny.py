@@ -1,18 +1,16 @@
-"""How far the validation figures of a model carry: what its targets, its choices and its probabilities rest on.
+"""Robustness of a model's validation figures: targets, choice of read-out, calibration, prediction sets.
 
     python benchmarks/studies/scrutiny.py results/strong --before results/strong-start
 
-Reads predictions.csv of the folder and of the model before it, as `train/bundle.py` and `train/validate.py` write them.
-Everything is about held-out patients (temperature and sets fitted to nine tenths, measured on the last tenth, for each
-tenth) and over patients, both knees together:
+Reads predictions.csv of the folder and of an earlier model, as `train/bundle.py` and `train/validate.py` write them.
+Temperature and prediction sets are cross-fitted over patients in ten folds; intervals are over patients.
 
-targets: in which share of resamples each target is held, and all of them at once.
-read_out_chosen_elsewhere: the way of reading the grade, chosen on nine tenths of the patients by one figure or two,
-    and measured on the last tenth.
-against_before: differences from the model before on the same knees, both read in the same way.
-calibration_by_bins: the error with fewer and with more bins, and what chance leaves of perfect probabilities.
-calibration_by_grade: the mean probability of each grade and how often it is the reader's.
-sets: in which share the reader's grade is in the range, by the size of the range.
+targets: share of bootstrap resamples that reach each target, and all of them.
+read_out_chosen_elsewhere: the read-out chosen on nine tenths of the patients and measured on the last tenth.
+against_before: differences from the earlier model on the same knees, with the same read-out.
+calibration_by_bins: calibration error by number of bins, and what perfect probabilities show by chance.
+calibration_by_grade: mean probability and frequency of each grade.
+sets: coverage by size of the prediction set.
 
 Writes scrutiny.json into the folder.
 """
@@ -24,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.recording import record, show
+from benchmarks.reporting import print_table, write_result
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.grades import NUM_GRADES
 from koa_hf.grading.calibration import read_grades
@@ -39,8 +37,6 @@ from train.fitting.cross_fit import calibration_errors_by_chance, cross_fit, fol
 from train.loop.predictions import Predictions
 from train.loop.recipe import POWERS
 
-ROOT = Path(__file__).resolve().parents[2]
-
 TARGETS = {"accuracy": 0.68, "quadratic_weighted_kappa": 0.81, "macro_auc": 0.89}  # of one network trained on CPUs
 COMPARED = (*TARGETS, "balanced_accuracy", "mean_absolute_error", "cross_entropy")
 BINS = (5, 10, 15, 20)
@@ -48,7 +44,7 @@ REPEATS = 1000
 
 
 def figures_of(probabilities: np.ndarray, grades: np.ndarray, power: float, rows: np.ndarray) -> dict[str, float]:
-    """`COMPARED` and each grade's recall, on some of the knees."""
+    """`COMPARED` and the recall of each grade, on the given rows."""
     probabilities, grades = probabilities[rows], grades[rows]
     figures = grade_metrics(probabilities, grades, read_grades(probabilities, power=power))
     recalls = {f"recall of KL {grade}": recall for grade, recall in enumerate(figures["recall_by_grade"])}
@@ -56,14 +52,14 @@ def figures_of(probabilities: np.ndarray, grades: np.ndarray, power: float, rows
 
 
 def targets_held(samples: list[dict[str, float]]) -> dict[str, float]:
-    """The share of samples in which each target is held, and all."""
+    """Share of samples that reach each target, and all of them."""
     held = {name: np.array([sample[name] >= least for sample in samples]) for name, least in TARGETS.items()}
     shares = {name: float(values.mean()) for name, values in held.items()}
     return shares | {"all of them": float(np.all(list(held.values()), axis=0).mean())}
 
 
 def chosen_elsewhere(probabilities: np.ndarray, grades: np.ndarray, patients: np.ndarray) -> list[dict]:
-    """A row for each criterion: how often each power won, and what the choice is worth on the patients left out."""
+    """A row per criterion: how often each read-out was chosen, and the figures on the patients left out."""
     read = {name: read_grades(probabilities, power=power) for name, power in POWERS.items()}
 
     def accuracy(way: str, rows: np.ndarray) -> float:
@@ -91,10 +87,10 @@ def chosen_elsewhere(probabilities: np.ndarray, grades: np.ndarray, patients: np
 
 
 def differences(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> list[dict]:
-    """A row for each figure: theirs, ours, the difference, and its interval.
+    """A row per figure: theirs, ours, the difference, and its 95 % interval.
 
     Args:
-        ours, theirs: figures on all knees first, then on the same resamples of them.
+        ours, theirs: figures on all knees, followed by those on the same bootstrap resamples.
     """
     rows = []
     for name, our in ours[0].items():
@@ -151,11 +147,11 @@ def sets_by_size(fitted: dict) -> list[dict]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="an evaluation, as train/validate.py or train/bundle.py writes it")
-    parser.add_argument("--before", required=True, type=Path, help="one of another model on the same split")
+    parser.add_argument("--before", required=True, type=Path, help="evaluation of the earlier model on the same split")
     parser.add_argument(
         "--read-out", choices=POWERS, default="root_distance", help="the model's (default: %(default)s)"
     )
-    parser.add_argument("--coverage", type=float, default=0.9, help="stated by the ranges (default: %(default)s)")
+    parser.add_argument("--coverage", type=float, default=0.9, help="coverage of the sets (default: %(default)s)")
     args = parser.parse_args(argv)
     found, before = Predictions.of_the_same_knees([args.folder, args.before])
     grades, patients = found.grades, found.patients
@@ -171,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     held = targets_held(samples[args.read_out][0][1:])
     against = {way: differences(*both) for way, both in samples.items()}
     result = {
-        "what": "how far the validation figures carry, on held-out patients",
+        "what": "robustness of the validation figures, on held-out patients",
         "read_out": args.read_out,
         "before": str(args.before),
         "knees": len(grades),
@@ -182,18 +178,21 @@ def main(argv: list[str] | None = None) -> None:
         "calibration_by_grade": calibration_by_grade(ours, grades, patients),
         "sets": {"coverage": fitted["sets"]["coverage"], "by_size": sets_by_size(fitted)},
     }
-    record(args.folder / "scrutiny.json", result)
-    show("Targets: held in this share of resamples", [held])
-    show("Read-out chosen on nine tenths, measured on the last", rounded(result["read_out_chosen_elsewhere"]))
+    write_result(args.folder / "scrutiny.json", result)
+    print_table("Targets: share of resamples that reach them", [held])
+    print_table(
+        "Read-out chosen on other patients",
+        rounded(result["read_out_chosen_elsewhere"]),
+    )
     for way, found_more in against.items():
-        show(f"Against {args.before}, {way}", rounded(found_more))
+        print_table(f"Against {args.before}, {way}", rounded(found_more))
     for name in ("calibration_by_bins", "calibration_by_grade"):
-        show(name, rounded(result[name]))
-    show("Ranges by size", rounded(result["sets"]["by_size"]))
+        print_table(name, rounded(result[name]))
+    print_table("Prediction sets by size", rounded(result["sets"]["by_size"]))
 
 
 def rounded(rows: list[dict]) -> list[dict]:
-    """For printing."""
+    """Rows with short numbers, for the terminal."""
 
     def cell(value):
         if isinstance(value, float):

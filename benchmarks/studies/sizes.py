@@ -1,12 +1,11 @@
-"""What other image sizes at test time, and several together, would do to a trained model: on validation.
+"""Test-time image sizes, alone and averaged, for a trained model on validation.
 
     python benchmarks/studies/sizes.py --model models/koa-xception --dataset data/knee-kl
 
-The network is fully convolutional, so it takes any size; the model's own is the one it was trained for. Each size is
-the mean over the X-ray and its mirror image, `together` the mean of the logits over sizes. The temperature is fitted on
-other patients, the grade read as the model's rules say. Negatives and upside-down X-rays are righted as in grading.
-Differences in cross-entropy from the model's own size are on the same knees, intervals over patients. Writes
-results/strong/sizes.json.
+The network is fully convolutional and takes any size; its own is the one it was trained at. Each size is averaged over
+the flip; combinations average the logits over sizes. The temperature is cross-fitted over patients, the read-out is
+the model's. Negatives and upside-down X-rays are corrected as in grading. Differences in cross-entropy are to the
+model's own size on the same knees, with intervals over patients. Writes results/strong/sizes.json.
 """
 
 import argparse
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.recording import record, show
+from benchmarks.reporting import RESULTS, print_table, write_result
 from koa_hf import Grader
 from koa_hf.data.load import load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
@@ -31,8 +30,6 @@ from train.fitting.measure import measure
 from train.loop.knee_images import KneeImages, choose_split
 from train.loop.recipe import POWERS
 
-ROOT = Path(__file__).resolve().parents[2]
-
 SIZES = (192, 224, 256, 288)
 
 
@@ -41,12 +38,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=BUNDLED_MODEL, help="model folder or Hub id (default: %(default)s)")
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="pixels, beside the model's own")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="pixels, in addition to the model's own")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "strong" / "sizes.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "strong" / "sizes.json")
     args = parser.parse_args(argv)
     if min(args.sizes) < SMALLEST:
-        raise KoaError(f"the network takes images of {SMALLEST} pixels and more; choose larger --sizes.")
+        raise KoaError(f"the network needs images of at least {SMALLEST} pixels; choose larger --sizes.")
     grader = Grader.from_pretrained(args.model)
     read_out = next((name for name, power in POWERS.items() if power == grader.rules.power), "most_probable")
     precision, own = choose_precision(args.precision, grader.device), grader.preprocessing.image_size
@@ -76,11 +73,12 @@ def main(argv: list[str] | None = None) -> None:
                 "cross_entropy_more_95": bootstrap_mean(more, patients) if way != first else [0.0, 0.0],
             }
         )
-    what = "image sizes at test time, alone and together, each with the mirror image"
+    what = "test-time image sizes, alone and averaged, with flip TTA"
     about = {"what": what, "model": str(args.model), "image_size": own, "read_out": read_out, "precision": precision}
-    record(args.output, {**about, "knees": len(grades), "rows": rows})
+    write_result(args.output, {**about, "knees": len(grades), "rows": rows})
     short = [{key: f"{value:.3f}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
-    show(what, [{key: value for key, value in row.items() if not isinstance(value, list | tuple)} for row in short])
+    shown = [{key: value for key, value in row.items() if not isinstance(value, list | tuple)} for row in short]
+    print_table(what, shown)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The suite with the oldest libraries that requirements.txt allows and with the newest: results/versions.json.
+"""The suite with the oldest libraries that requirements.txt allows, and with the newest: results/versions.json.
 
-    python benchmarks/studies/versions.py                                      # both, one after the other
-    python benchmarks/studies/versions.py --only oldest --environments envs    # keeps what it installs, for the next time
+    python benchmarks/studies/versions.py                                      # both sets
+    python benchmarks/studies/versions.py --only oldest --environments envs    # keep the environment for the next time
+    python benchmarks/studies/versions.py --only newest --python python3.13
 
-Each set is installed from nothing: 7 GB, and half an hour with the suite on two cores. The README's part on versions is
-written anew. Tests that need the real data and weights run where KOA_DATA and KOA_WEIGHTS name them. The exit code is 1
-where a test failed.
+Each set is installed into a fresh virtual environment: 7 GB each. The table in docs/code.md is rewritten. Tests
+that need the real data and weights run where KOA_DATA and KOA_WEIGHTS name them. The exit code is 1 if a test failed.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
@@ -23,14 +22,13 @@ from xml.etree import ElementTree
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from benchmarks.tables import readme
+from benchmarks.reporting import RESULTS, ROOT
+from benchmarks.tables import pages
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from train.loop.record import git_commit
 
-ROOT = Path(__file__).resolve().parents[2]
-
-RESULT = ROOT / "results/versions.json"
+RESULT = RESULTS / "versions.json"
 REQUIREMENTS = ROOT / "requirements.txt"
 SETS = ("oldest", "newest")
 SHOWN = (
@@ -46,11 +44,11 @@ SHOWN = (
     "numpy",
     "pydantic",
 )
-SUITE_RAN = (0, 1)  # what pytest exits with where every test was run, without and with failures
+SUITE_RAN = (0, 1)  # pytest's exit codes after a whole run, without and with failures
 
 
 def requirements(text: str) -> list[Requirement]:
-    """Those of a requirements file that this platform needs."""
+    """Requirements in the text of a requirements file that apply to this platform."""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     found = [Requirement(line) for line in lines if line and not line.startswith("-")]
     return [requirement for requirement in found if not requirement.marker or requirement.marker.evaluate()]
@@ -61,10 +59,10 @@ def of_the_project() -> list[Requirement]:
 
 
 def lower_bounds(needed: Iterable[Requirement]) -> str:
-    """A constraints file that holds each requirement at its lower bound.
+    """Constraints file that pins each requirement to its lower bound.
 
     Raises:
-        KoaError: one has none.
+        KoaError: a requirement has none.
     """
     lines = []
     for requirement in needed:
@@ -75,43 +73,40 @@ def lower_bounds(needed: Iterable[Requirement]) -> str:
     return "".join(lines)
 
 
-def install(which: str, folder: Path) -> Path:
-    """An environment with one of the two sets in it.
-
-    Returns:
-        Its Python.
+def install(which: str, folder: Path, interpreter: str) -> Path:
+    """Install one of the two sets, and the project itself, into a virtual environment; returns its Python.
 
     Raises:
-        KoaError: pip can't install the set.
+        KoaError: pip cannot install the set.
     """
     python = folder / "bin/python"
     if not (folder / "bin/pip").exists():
-        venv.create(folder, with_pip=True)
+        subprocess.run([interpreter, "-m", "venv", folder], check=True)
     constraints = folder / "constraints.txt"
     constraints.write_text(lower_bounds(of_the_project()) if which == "oldest" else "")
     command = [python, "-m", "pip", "install", "--disable-pip-version-check", "-c", constraints]
-    command += ["--upgrade", "--upgrade-strategy", "eager"]  # as from nothing, also in what was kept
-    if subprocess.run([*command, "-r", ROOT / "requirements-dev.txt"]).returncode:
-        raise KoaError(f"pip can't install the {which} set (its own words are above).")
+    command += ["--upgrade", "--upgrade-strategy", "eager"]  # also in an environment that was kept
+    if subprocess.run([*command, "-e", ROOT, "-r", ROOT / "requirements-dev.txt"]).returncode:
+        raise KoaError(f"pip cannot install the {which} set (see its messages above).")
     return python
 
 
 def suite(python: Path) -> dict:
-    """Run it in an environment; what came of it.
+    """Run the suite, without slow tests, as `make test` does.
 
     Raises:
-        KoaError: it was stopped, or couldn't start.
+        KoaError: it was stopped or could not start.
     """
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary, "report.xml")
         code = subprocess.run([python, "-m", "pytest", f"--junitxml={report}"], cwd=ROOT).returncode
         if code not in SUITE_RAN:
-            raise KoaError(f"pytest ended with exit code {code} before the suite was done; nothing was written.")
+            raise KoaError(f"pytest stopped early with exit code {code}; nothing was written.")
         return outcome(ElementTree.parse(report).getroot())
 
 
 def outcome(report: ElementTree.Element) -> dict:
-    """What pytest's JUnit report says: counts, minutes, and which tests failed."""
+    """Counts, minutes and failed tests from pytest's JUnit report."""
     cases = list(report.iter("testcase"))
     failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     skipped = sum(case.find("skipped") is not None for case in cases)
@@ -123,9 +118,9 @@ def outcome(report: ElementTree.Element) -> dict:
     }
 
 
-def measure(which: str, folder: Path) -> dict:
-    """Install one set, run the suite with it; a record of both."""
-    python = install(which, folder)
+def measure(which: str, folder: Path, interpreter: str) -> dict:
+    """Install one set and run the suite with it."""
+    python = install(which, folder, interpreter)
     listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True)
     found = {canonicalize_name(package["name"]): package["version"] for package in json.loads(listed.stdout)}
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
@@ -140,31 +135,37 @@ def measure(which: str, folder: Path) -> dict:
 
 
 def render(result: dict) -> str:
-    """The README's part."""
-    sentences, lines = [], [f"| | Python | {' | '.join(SHOWN)} |", f"| --- |{' --- |' * (1 + len(SHOWN))}"]
-    for which in (name for name in SETS if name in result):
-        one = result[which]
-        tests = one["suite"]
-        failed = f"{len(tests['failed'])} failed ({', '.join(tests['failed'])})" if tests["failed"] else "none failed"
-        sentences.append(f"the {which}: {tests['passed']} passed, {tests['skipped']} skipped, {failed} ({one['date']})")
-        versions = " | ".join(one["packages"][name] for name in SHOWN)
-        lines.append(f"| {which} | {one['python']} | {versions} |")
-    return f"The suite with {'; with '.join(sentences)}.\n\n" + "\n".join(lines)
+    """The table of docs/code.md: a column per set."""
+    sets = {which: result[which] for which in SETS if which in result}
+    failures = [f"{test} (with the {which})" for which, one in sets.items() for test in one["suite"]["failed"]]
+    rows = [
+        ["tests", *(_counts(one["suite"]) for one in sets.values())],
+        ["date", *(one["date"] for one in sets.values())],
+        ["Python", *(one["python"] for one in sets.values())],
+        *([name, *(one["packages"][name] for one in sets.values())] for name in SHOWN),
+    ]
+    failed = f"\n\nFailed: {'; '.join(failures)}." if failures else ""
+    return pages.table(["", *sets], rows) + failed
+
+
+def _counts(tests: dict) -> str:
+    return f"{tests['passed']} passed, {tests['skipped']} skipped, {len(tests['failed'])} failed"
 
 
 @exit_2_on_bad_input
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=SETS, default=SETS, metavar="SET", help=f"of {', '.join(SETS)}")
-    parser.add_argument("--environments", type=Path, help="folder to install in and keep (default: a temporary one)")
+    parser.add_argument("--only", nargs="+", choices=SETS, default=SETS, metavar="SET", help=", ".join(SETS))
+    parser.add_argument("--environments", type=Path, help="folder of the environments, kept (default: temporary)")
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the environments (default: this one)")
     args = parser.parse_args()
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     with contextlib.ExitStack() as stack:
         parent = args.environments or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for which in args.only:
-            result[which] = measure(which, parent.resolve() / which)
+            result[which] = measure(which, parent.resolve() / which, args.python)
             write_text(RESULT, json.dumps(result, indent=2) + "\n")
-            readme.put("versions", render(result))
+            pages.replace_block("code.md", "versions", render(result))
     return 1 if any(result[which]["suite"]["failed"] for which in args.only) else 0
 
 

@@ -1,7 +1,7 @@
-"""The paper's tables beside those of a run, in results/paper/ and in the README.
+"""The paper's tables beside those of a run: results/paper/ and docs/training.md.
 
-    python benchmarks/tables/paper_tables.py --run runs/paper      # a finished run: copy its record, write the tables
-    python benchmarks/tables/paper_tables.py                       # write the tables again from results/paper/
+    python benchmarks/tables/paper_tables.py --run runs/paper      # copy a finished run's record, then write the tables
+    python benchmarks/tables/paper_tables.py                       # write the tables from results/paper/
 
 The paper: "Knee Osteoarthritis Classification" (ICT Department, USTH, Group 1).
 """
@@ -11,22 +11,20 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.tables import readme
+from benchmarks import reporting
+from benchmarks.tables.pages import replace_block, table, with_interval
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.files import write_text
-from koa_hf.grading.metrics import table_rows
 from train.loop import record
 
-ROOT = Path(__file__).resolve().parents[2]
-
-RESULTS = ROOT / "results" / "paper"
+PAGE = "training.md"
+RESULTS = reporting.RESULTS / "paper"
 RECORD = (
     *("recipe.yaml", "run.json", "metrics.jsonl", "metrics.json", "predictions.csv"),
     *("curves.png", "confusion_matrix.png"),
 )
 
 COLUMNS = ("loss", "accuracy", "keras_precision", "keras_recall", "keras_auc")
-# Epoch by epoch: training loss, accuracy, precision, recall, AUC; validation loss.
+# By epoch: training loss, accuracy, precision, recall, AUC; validation loss.
 TABLE_I = (
     (1.2878, 0.4586, 0.5731, 0.1826, 0.7696, 1.1919),
     (1.1897, 0.4929, 0.6073, 0.2484, 0.8055, 1.1721),
@@ -46,41 +44,61 @@ TABLE_II = (
 )
 
 
-def epochs_table(title: str, paper: tuple, ours: list[dict]) -> str:
-    """One of the paper's tables, each cell "paper / ours", and our validation accuracy and kappa behind it."""
-    lines = [
-        f"**{title}** (each cell: paper / ours)",
-        "",
-        "| epoch | loss | accuracy | precision | recall | AUC | val loss | our val accuracy | our val QWK |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+TABLE_III = {  # test split; the loss is the focal one, precision, recall and AUC are Keras' defaults
+    "accuracy": 0.5501,
+    "keras_precision": 0.6592,
+    "keras_recall": 0.4076,
+    "keras_auc": 0.8610,
+}
+
+
+def epochs_table(paper: tuple, ours: list[dict]) -> str:
+    """One of the paper's tables, each cell "paper / here", with our validation accuracy and QWK appended."""
+    rows = []
     for theirs, row in zip(paper, ours, strict=True):
         own = [*(row["train"][name] for name in COLUMNS), row["validation"]["loss"]]
         cells = [f"{a:.3f} / {b:.3f}" for a, b in zip(theirs, own, strict=True)]
         extra = [f"{row['validation'][name]:.3f}" for name in ("accuracy", "quadratic_weighted_kappa")]
-        lines.append(f"| {row['epoch']} | {' | '.join([*cells, *extra])} |")
-    return "\n".join(lines)
+        rows.append([str(row["epoch"]), *cells, *extra])
+    header = ["epoch", "loss", "accuracy", "precision", "recall", "AUC", "val loss", "val accuracy, here"]
+    return table([*header, "val QWK, here"], rows)
 
 
-def render(folder: Path) -> str:
-    """The section between the README's markers, from a run's record."""
-    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    metrics, run = json.loads((folder / "metrics.json").read_text()), json.loads((folder / "run.json").read_text())
-    stage_1, stage_2 = history[: len(TABLE_I)], history[len(TABLE_I) :]
-    best = min(stage_2, key=lambda row: row["validation"]["loss"])
-    seconds, machine = run["seconds"], run["machine"]
-    figures = table_rows(metrics["figures"], metrics["intervals_95_by_patient"])
-    parts = [
-        epochs_table("Table I, stage 1: head only, cross-entropy", TABLE_I, stage_1),
-        epochs_table("Table II, stage 2: last 20 Keras layers, focal loss", TABLE_II, stage_2),
-        f"The model is the epoch of stage 2 with the least validation loss, epoch {best['epoch']}. "
-        f"On the {metrics['figures']['images']} validation knees (float32; intervals by bootstrap over patients):",
-        "| figure | value | 95 % interval |\n|---|---|---|\n" + "\n".join(f"| {' | '.join(row)} |" for row in figures),
-        f"Wall time of the whole run: {seconds['this_process'] / 60:.1f} minutes on {machine['processor']} "
-        f"({machine['precision']}): {seconds['trunk_cache'] / 60:.1f} for the frozen trunk, once, and "
-        f"{seconds['epochs'] / 60:.1f} for the 13 epochs; the rest is loading, the final float32 evaluation and plots.",
+def test_table() -> str:
+    """Table III beside our validation figures and the owners' measurement on the official test split."""
+    validation = json.loads((RESULTS / "metrics.json").read_text())
+    test = json.loads((reporting.RESULTS / "official_test" / "paper.json").read_text())
+
+    def cell(metrics: dict, name: str) -> str:
+        return with_interval(metrics["figures"][name], metrics["intervals_95_by_patient"][name])
+
+    names = [*TABLE_III, "quadratic_weighted_kappa", "mean_absolute_error", "balanced_accuracy", "macro_auc"]
+    rows = [
+        [
+            name.replace("keras_", "").replace("auc", "AUC").replace("_", " "),
+            f"{TABLE_III[name]:.3f}" if name in TABLE_III else "",
+            cell(test, name),
+            cell(validation, name),
+        ]
+        for name in names
     ]
-    return "\n\n".join(parts)
+    return table(["figure", "paper, test", "here, official test", "here, validation"], rows)
+
+
+def render(folder: Path) -> dict[str, str]:
+    """The blocks of the page, from a run's record."""
+    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "paper table I": epochs_table(TABLE_I, history[: len(TABLE_I)]),
+        "paper table II": epochs_table(TABLE_II, history[len(TABLE_I) :]),
+        "paper table III": test_table(),
+    }
+
+
+def update() -> None:
+    """Rewrite the blocks of the page."""
+    for name, text in render(RESULTS).items():
+        replace_block(PAGE, name, text)
 
 
 @exit_2_on_bad_input
@@ -92,11 +110,9 @@ def main(argv: list[str] | None = None) -> None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         for name in RECORD:
             if not (args.run / name).exists():
-                raise KoaError(f"{args.run} is not the folder of a finished run: it has no {name}.")
+                raise KoaError(f"{args.run} has no {name}; give the folder of a finished run.")
         record.keep(args.run, RECORD, RESULTS)
-    tables = render(RESULTS)
-    write_text(RESULTS / "tables.md", tables + "\n")
-    readme.put("paper tables", tables)
+    update()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""Take the screenshots in docs/: the demo with drawn knees, and a cat, in headless Chromium.
+"""Screenshots of the demo for docs/, taken in headless Chromium.
 
-python app.py &
-python docs/screenshots.py http://127.0.0.1:7860
+    python app.py &
+    python benchmarks/screenshots.py http://127.0.0.1:7860             # all of them
+    python benchmarks/screenshots.py http://127.0.0.1:7860 demo-film   # one
+
+The X-rays are phantoms. Needs requirements-dev.txt and Chromium.
 """
 
 import shutil
@@ -14,12 +17,12 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from skimage import data
 
+from benchmarks.reporting import ROOT
 from koa_hf.imaging import phantom
 from train.pictures.composites import Crop, compose
 
-DOCS = Path(__file__).resolve().parent
-
-SECONDS = 1000  # in milliseconds, as Playwright counts
+DOCS = ROOT / "docs"
+SECONDS = 1000  # Playwright counts milliseconds
 
 
 def drawn_film(path: Path) -> Path:
@@ -88,7 +91,7 @@ SHOTS = {
 
 
 def main(url: str, *names: str) -> None:
-    """Take all of `SHOTS`, or those named."""
+    """Take the named screenshots, by default all."""
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, (show, (width, height), theme) in SHOTS.items():
@@ -99,7 +102,7 @@ def main(url: str, *names: str) -> None:
             page.goto(f"{url}/?__theme={theme}")
             empty(page, Path(folder))
             show(page, Path(folder))
-            page.evaluate("size => size > 640 && scrollTo(0, 0)", width)  # the notice stays at the top of what is seen
+            page.evaluate("size => size > 640 && scrollTo(0, 0)", width)
             page.wait_for_timeout(1.5 * SECONDS)
             page.screenshot(path=DOCS / f"{name}.png", full_page=(width, height) == DESK)
             page.close()

@@ -1,4 +1,4 @@
-"""What every benchmark does with its result: say where it was measured, write it, show it."""
+"""Result files, figures and terminal tables of the benchmarks."""
 
 import contextlib
 import json
@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from koa_hf.files import write_text
+from koa_hf.files import replacing, write_text
 from train.loop.record import command, git_commit, processor
 
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "results"
 PACKAGES = (
     "torch",
     "timm",
@@ -24,10 +27,11 @@ PACKAGES = (
     "numpy",
     "pillow",
 )
+TEAL = "#0d9488"  # the page's colour
 
 
 def _versions() -> dict[str, str]:
-    """Of the packages that are here."""
+    """Versions of those `PACKAGES` that are installed."""
     found = {}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -35,8 +39,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def record(path: Path, result: dict) -> None:
-    """Write a result as JSON, with command, machine, versions and commit."""
+def write_result(path: Path, result: dict) -> None:
+    """Write a result as JSON, with the command, machine, package versions and commit that it was measured with."""
     measured_on = {
         "command": command("python"),
         "machine": processor(),
@@ -47,8 +51,14 @@ def record(path: Path, result: dict) -> None:
     write_text(path, json.dumps(result | measured_on, indent=2) + "\n")
 
 
-def show(title: str, rows: Sequence[dict]) -> None:
-    """Print rows as a table; their keys are the columns."""
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
+
+
+def print_table(title: str, rows: Sequence[dict]) -> None:
+    """Print rows as a table; the keys of the first row are the columns."""
     table = Table(title=title)
     for column in rows[0]:
         table.add_column(column.replace("_", " "), justify="right")

@@ -1,0 +1,9 @@
+"""Studies of what the models, the rules and the packaging are worth.
+
+ablation  one change at a time to a recipe
+calibrators, scrutiny, sizes, ensemble  alternatives to what the bundled model does, on validation
+knee_finding  the localiser on composed films
+negatives  photographic negatives in the release
+hub_faults  pushes and downloads while the Hub fails
+versions  the suite with the oldest and the newest libraries
+"""

@@ -1,0 +1,35 @@
+"""Markdown tables, and the blocks of docs/ that scripts write."""
+
+from collections.abc import Sequence
+
+from benchmarks.reporting import ROOT
+from koa_hf.errors import KoaError
+from koa_hf.files import write_text
+
+DOCS = ROOT / "docs"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = False) -> str:
+    """Markdown table; with `numbers`, all columns but the first are right-aligned."""
+    rule = ["---", *(["---:" if numbers else "---"] * (len(header) - 1))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
+
+
+def with_interval(value: float, interval: Sequence[float], sign: str = "") -> str:
+    """A value and its interval, three decimals; `sign` "+" writes the sign of positive numbers."""
+    return f"{value:{sign}.3f} ({interval[0]:{sign}.3f} to {interval[1]:{sign}.3f})"
+
+
+def replace_block(page: str, name: str, text: str) -> None:
+    """Replace the text between `<!-- NAME: begin -->` and `<!-- NAME: end -->` in a page of docs/.
+
+    Raises:
+        KoaError: the page has no such markers.
+    """
+    path, begin, end = DOCS / page, f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    old = path.read_text()
+    if begin not in old or end not in old:
+        raise KoaError(f"docs/{page} has no block {name!r}; add the lines {begin} and {end}.")
+    before, _, rest = old.partition(begin)
+    _, _, after = rest.partition(end)
+    write_text(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
