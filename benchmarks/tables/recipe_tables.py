@@ -4,6 +4,7 @@ python benchmarks/tables/recipe_tables.py
 """
 
 import json
+import sys
 from pathlib import Path
 
 import yaml
@@ -123,4 +124,4 @@ def update() -> None:
 
 
 if __name__ == "__main__":
-    exit_2_on_bad_input(update)()
+    sys.exit(exit_2_on_bad_input(update)())

@@ -4,6 +4,7 @@ python benchmarks/tables/results_tables.py
 """
 
 import json
+import sys
 
 from benchmarks.reporting import RESULTS
 from benchmarks.tables.pages import replace_block, table, with_interval
@@ -235,4 +236,4 @@ def update() -> None:
 
 
 if __name__ == "__main__":
-    exit_2_on_bad_input(update)()
+    sys.exit(exit_2_on_bad_input(update)())

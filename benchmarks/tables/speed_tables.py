@@ -7,6 +7,7 @@ A benchmark without a result is listed with its command.
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -181,8 +182,8 @@ def cached_trunk(result: dict) -> Section:
         goals,
         rows,
         f"Estimated for the whole release from medians of real steps, in {result['precision']}. Plain: torch's default "
-        "layout. Uncached: channels last, folded normalisations in the frozen trunk. Largest difference of a loss from the "
-        f"plain loop's: {max(losses.values()):.1g}.",
+        "layout. Uncached: channels last, folded normalisations in the frozen trunk. Largest difference of a loss from "
+        f"the plain loop's: {max(losses.values()):.1g}.",
     )
 
 
@@ -329,4 +330,4 @@ def update() -> None:
 
 
 if __name__ == "__main__":
-    exit_2_on_bad_input(update)()
+    sys.exit(exit_2_on_bad_input(update)())
