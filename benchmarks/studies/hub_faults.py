@@ -1,9 +1,9 @@
-"""What becomes of a push and of a load when the Hub or the connection fails: results/hub/faults.json.
+"""Pushes and downloads while the Hub or the connection fails: results/hub/faults.json.
 
     python benchmarks/studies/hub_faults.py
 
-Runs against the small Hub of tests/fake_hub/, on this machine. Every row is one command with one fault: it either succeeds
-after a retry, or ends in one sentence; and afterwards the repository holds a whole commit, or none of it.
+Runs against the fake Hub of tests/fake_hub/ on this machine. Each row is one command with one fault: it succeeds after
+a retry or ends with one sentence, and the repository then holds a whole commit or none of it.
 """
 
 import argparse
@@ -97,7 +97,7 @@ CASES = [
 
 
 def run(cases: list[Case], work: Path) -> list[dict]:
-    """Run the cases, one client process for all of them; a row each, in order."""
+    """Run the cases in one client process; a row each, in order."""
     from koa_hf.data.build import build_dataset
     from koa_hf.imaging import phantom
     from tests.fake_hub.faults import Fault
@@ -148,7 +148,7 @@ def run(cases: list[Case], work: Path) -> list[dict]:
 
 
 def _state(hub, repo: str, folders: dict[str, Path]) -> str:
-    """What a repository holds: `later` or `earlier` as a whole, `empty`, `absent`; anything else is half a commit."""
+    """Content of a repository: all of `later` or `earlier`, `empty`, `absent`, or `half a commit`."""
     repository = hub.store.repository("dataset", repo)
     if repository is None:
         return "absent"
@@ -165,7 +165,7 @@ def _state(hub, repo: str, folders: dict[str, Path]) -> str:
 
 
 def _model(folder: Path) -> Path:
-    """A model of random weights, with a card."""
+    """A model with random weights and a card."""
     from koa_hf.network import xception
 
     xception.save_model(xception.build(pretrained=False), folder, image_size=71)
@@ -175,7 +175,7 @@ def _model(folder: Path) -> Path:
 
 
 def client(given: dict) -> None:
-    """The process that pushes and loads: a request a line on stdin, an answer a line on stdout."""
+    """Body of the client process: one request per line on stdin, one answer per line on stdout."""
     from huggingface_hub import constants
 
     from koa_hf import Grader
