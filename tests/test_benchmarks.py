@@ -11,7 +11,7 @@ from benchmarks import all as all_benchmarks
 from benchmarks import reporting
 from benchmarks.speed import ceiling, growth, other_engines
 from benchmarks.studies import ablation, scrutiny, versions
-from benchmarks.tables import pages, paper_tables, recipe_tables, results_tables, speed_tables
+from benchmarks.tables import field_tables, pages, paper_tables, recipe_tables, results_tables, speed_tables
 from koa_hf.data.release import Release
 from koa_hf.errors import KoaError
 from koa_hf.network import xception
@@ -77,7 +77,7 @@ def test_the_speed_page_gives_the_command_of_what_is_not_measured_and_refuses_a_
         speed_tables.render(results=tmp_path)
 
 
-@pytest.mark.parametrize("tables", [results_tables, recipe_tables, paper_tables, speed_tables])
+@pytest.mark.parametrize("tables", [field_tables, results_tables, recipe_tables, paper_tables, speed_tables])
 def test_the_tables_in_docs_are_those_of_the_results(tables, tmp_path, monkeypatch):
     page = tmp_path / tables.PAGE
     page.write_text((pages.DOCS / tables.PAGE).read_text())
