@@ -1,7 +1,7 @@
-"""What a model folder's files were when they were made, and whether they still are; and the same for downloads.
+"""SHA-256 checksums of model folders, and integrity of downloads from the Hub.
 
-checksums.json: {"config.json": SHA-256 in hex, "model.safetensors": ...}. Training writes it together with the two
-files; `koa_hf.hub.publish` refuses to publish a folder that differs from it.
+checksums.json: {"config.json": SHA-256 in hex, "model.safetensors": ...}. Training writes it together with the model;
+`koa_hf.hub.publish` refuses a folder whose files differ from it.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ from koa_hf.files import write_text
 
 CHECKSUMS_FILE = "checksums.json"
 REQUIRED = ("config.json", "model.safetensors")
-OPTIONAL = ("grading.json", "int8.safetensors")  # decide the probabilities that people see, where they are there
+OPTIONAL = ("grading.json", "int8.safetensors")  # these change the probabilities, so they are recorded too
 
 
 def write_checksums(folder: str | os.PathLike) -> None:
-    """Write checksums.json of a model folder as it is now.
+    """Write checksums.json for a model folder's current files.
 
     Raises:
-        KoaError: the folder isn't a model's.
+        KoaError: the folder is not a model folder.
     """
     folder = Path(folder)
     for name in REQUIRED:
@@ -34,10 +34,10 @@ def write_checksums(folder: str | os.PathLike) -> None:
 
 
 def check(folder: str | os.PathLike) -> None:
-    """Compare a model folder with its checksums.json.
+    """Compare a model folder's files with its checksums.json.
 
     Raises:
-        KoaError: no record, a damaged one, or a file that differs from it.
+        KoaError: checksums.json is missing or damaged, or a file differs from it.
     """
     folder = Path(folder)
     again = f"if you changed it yourself, record it with `koa checksums {folder} --record`"
@@ -53,7 +53,7 @@ def check(folder: str | os.PathLike) -> None:
         raise KoaError(f"{folder / CHECKSUMS_FILE} is damaged; {again}.") from error
     for name in {*REQUIRED, *recorded, *(name for name in OPTIONAL if (folder / name).is_file())}:
         if not (folder / name).is_file():
-            raise KoaError(f"{folder} has no {name}, which {CHECKSUMS_FILE} lists; get or train the model again.")
+            raise KoaError(f"{folder} has no {name}, which {CHECKSUMS_FILE} lists; download or train the model again.")
         if recorded.get(name) != sha256(folder / name):
             raise KoaError(f"{folder / name} is not the file that {CHECKSUMS_FILE} records; {again}.")
 
@@ -65,10 +65,10 @@ def sha256(file: Path) -> str:
 
 
 def is_damaged(cached: str | os.PathLike) -> bool:
-    """Whether a file in the Hugging Face cache differs from what the Hub has; False where that can't be told.
+    """True if a file in the Hugging Face cache is not the file on the Hub; False where that can't be checked.
 
-    A snapshot's file is a link to a blob, which the cache names by its content: SHA-256 for large files, git's SHA-1
-    for the others. The cache itself looks at the size only.
+    The cache names a blob by its content (SHA-256 for large files, git's SHA-1 for others), and itself compares only
+    sizes.
     """
     cached = Path(cached)
     if not cached.is_symlink():

@@ -1,4 +1,4 @@
-"""Errors meant for the person who meets them."""
+"""Errors caused by input, and how a command reports them."""
 
 import functools
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class KoaError(Exception):
-    """Something the user gave can't be used. The message is one sentence: what is wrong, and what to do."""
+    """Unusable input. The message is one sentence for the user: the problem, then the remedy."""
 
 
 def exit_2_on_bad_input(main: Callable[..., int | None]) -> Callable[..., int]:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and files that go in time."""
+"""Atomic writes, and deletion of old files."""
 
 import contextlib
 import time
@@ -8,9 +8,9 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` to write to; it takes `path`'s place once the block ends without an error.
+    """Yield a temporary path beside `path`; it replaces `path` when the block ends without an error.
 
-    A link or device, such as /dev/stdout, is written to directly: it must not be replaced by a file of that name.
+    Symbolic links and devices, such as /dev/stdout, are written to directly, because a rename would replace them.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         yield path
@@ -24,15 +24,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, UTF-8, whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def delete_older(folder: Path, seconds: float) -> None:
-    """Delete every file under a folder that was last changed longer ago than that, and the folders left empty."""
+    """Delete all files under a folder whose last change is more than `seconds` ago, then its empty folders."""
     limit = time.time() - seconds
-    # Deepest first. Others may be at work here: a file that is gone already is as good.
+    # Deepest first. Another process may delete the same files at the same time.
     for path in sorted(folder.rglob("*"), reverse=True):
         with contextlib.suppress(OSError):
             if path.lstat().st_ctime > limit:

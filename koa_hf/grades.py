@@ -1,4 +1,4 @@
-"""The Kellgren-Lawrence (KL) scale: the one place where its names and meanings are written down.
+"""The Kellgren-Lawrence (KL) scale: grades, names and definitions.
 
 Kellgren JH, Lawrence JS. Radiological assessment of osteo-arthrosis. Ann Rheum Dis 1957;16:494-502.
 """

@@ -1,7 +1,7 @@
-"""Asking the Hub again where it was busy or broken, or the connection was.
+"""Retries of Hub requests after transient failures.
 
-huggingface_hub repeats uploads and requests for metadata by itself; not whoami, the creation of a repository, a commit,
-or a download that is answered by an error or cut by a reset.
+huggingface_hub itself retries uploads and metadata requests, but not whoami, create_repo, commits, or downloads that
+fail with an HTTP error or a connection reset.
 """
 
 import time
@@ -19,12 +19,15 @@ T = TypeVar("T")
 
 
 def retried(call: Callable[[], T], seconds: tuple[int, ...] = SECONDS) -> T:
-    """What `call` returns, at the first attempt or, after so many `seconds` each, at a later one."""
+    """Call until it succeeds, with a pause of so many `seconds` before each retry; returns its result.
+
+    Raises the last attempt's error, and at once an error that a retry can't mend.
+    """
     for pause in (*seconds, None):
         try:
             return call()
         except (HfHubHTTPError, httpx.TransportError) as error:
-            # No connection at all is no hiccup.
+            # ConnectError: offline, so a retry would only delay the message.
             if pause is None or not may_pass(error) or isinstance(error, httpx.ConnectError):
                 raise
             asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
@@ -33,10 +36,10 @@ def retried(call: Callable[[], T], seconds: tuple[int, ...] = SECONDS) -> T:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that an error stands for."""
+    """HTTP status code of an error's response; None without a response."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same request may succeed later: the Hub or the connection failed, rather than refused."""
+    """True for transient failures: a broken connection, or a status in `STATUS`."""
     return isinstance(error, httpx.TransportError) or status_of(error) in STATUS

@@ -1,6 +1,6 @@
-"""A zip of X-rays, read in memory: nothing in it decides where, or how much, is written.
+"""The files in a zip of X-rays, read in memory; nothing is written to disk.
 
-Python's zipfile does the reading; what an archive may ask for is decided here, before anything is unpacked.
+Limits on number, size and compression ratio are checked before anything is unpacked by Python's zipfile.
 """
 
 import io
@@ -12,19 +12,19 @@ from koa_hf.errors import KoaError
 
 MAX_FILES = 500
 MAX_FILE_BYTES = 250_000_000
-"""A full-leg film of `koa_hf.imaging.radiograph.MAX_PIXELS` at 16 bits, and what surrounds it."""
+"""A full-leg film of `koa_hf.imaging.radiograph.MAX_PIXELS` at 16 bits, with room for its header."""
 
 MAX_TOTAL_BYTES = 2_000_000_000
 MAX_RATIO = 150
-"""Unpacked over packed size. A film that is mostly air packs to a fiftieth; a bomb to a thousandth."""
+"""Unpacked over packed size. A film that is mostly air reaches 50, a zip bomb 1000."""
 
-_HARMLESS_BYTES = 1_000_000  # below, a blank picture may pack as well as it likes
-_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # with files in it, and without
+_HARMLESS_BYTES = 1_000_000  # smaller files may exceed MAX_RATIO: blank pictures do
+_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # zip with files, empty zip
 _SYMBOLIC_LINK = 0o120000
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a zip, by how it begins.
+    """True if a file starts with a zip signature.
 
     Raises:
         OSError: it can't be read.
@@ -34,17 +34,17 @@ def is_archive(path: Path) -> bool:
 
 
 def names(data: bytes, name: str) -> list[str]:
-    """The files in an archive that are worth a look, in its order: no folders, hidden files, or what macOS adds.
+    """Names of the files in an archive, in its order, without folders, hidden files, `__MACOSX` and DICOMDIR.
 
     Raises:
-        KoaError: damaged, empty, or asking for more than the limits above.
+        KoaError: the zip is damaged, empty, or over the limits above.
     """
     with _opened(data, name) as opened:
         return [info.filename for info in _entries(opened, name)]
 
 
 def unpack(data: bytes, name: str) -> Iterator[tuple[str, bytes | KoaError]]:
-    """Each of `names` with its content, or with the reason why it isn't read; one at a time.
+    """Yield each of `names` with its content, or with the error that says why it was skipped.
 
     Args:
         data: the archive.
@@ -89,7 +89,7 @@ def _is_worth_a_look(path: PurePosixPath) -> bool:
 
 
 def _content(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """What an entry says of its size is checked first; zipfile reads no more than that, and compares the checksum."""
+    """An entry's bytes. Its declared size is checked first: zipfile reads no more than that, and checks the CRC."""
     path = _path(info)
     name = path.name
     if path.is_absolute() or ".." in path.parts:
@@ -98,7 +98,7 @@ def _content(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         raise KoaError(f"{name} is a link, not a file; zip the X-ray itself.")
     if info.flag_bits & 0x1:
         raise KoaError(f"{name} is encrypted; make the zip again without a password.")
-    # Those unpack in chunks whose size can be bounded; the others' decoders in zipfile don't.
+    # zipfile bounds the output of these two methods only.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise KoaError(f"{name} is packed in a way that isn't read here; make the zip with ordinary compression.")
     if info.file_size > MAX_FILE_BYTES:

@@ -1,25 +1,24 @@
-"""Cut off what surrounds an X-ray: collimation shutters, padding to a square, the frame of a screenshot."""
+"""Removal of uniform borders: collimation shutters, padding to a square, screenshot frames."""
 
 import numpy as np
 
 MIN_BORDER = 0.1
-"""A border narrower than this share of the side stays. In the release's 6,604 training and validation crops, the air
-beside a leg is of one grey level over up to 0.08 of the side, and the model was trained with it."""
+"""Smallest border that is removed, as a share of the side. In the release's 6,604 training and validation crops, uniform
+air beside the leg takes up to 0.08 of the side, and the model was trained with it."""
 
-_TOLERANCE = 0.03  # of the image's own range of grey levels: noise and JPEG's ringing
-_SPECKLES = 0.02  # of the pixels of a border's line may be anything
-_MARKERS = 0.15  # of the pixels of a whole border may be letters and numbers
-_MIN_SIDE = 32  # pixels; less than this is no X-ray, so the border was none
+_TOLERANCE = 0.03  # of the image's grey-level range: noise and JPEG ringing
+_SPECKLES = 0.02  # share of outlier pixels allowed in the border's innermost line
+_MARKERS = 0.15  # share of the border's pixels that letters and numbers may take
+_MIN_SIDE = 32  # pixels; if less would remain, nothing is removed
 _ROUNDS = 3  # borders within borders: a screenshot's frame around a shutter
 
 Box = tuple[int, int, int, int]
 
 
 def trim(grey: np.ndarray) -> tuple[np.ndarray, Box]:
-    """Cut off wide borders of one grey level (black, white or between), letters in them included.
+    """Crop wide borders of one grey level (black, white or between), including letters in them.
 
-    Each side is judged for itself, from the edge inwards; what is not uniform over the whole length of the side is
-    not a border, so that air beside a limb that crosses the image stays, as long as it is narrow.
+    Each side is tested on its own, from the edge inwards. A border is uniform over the whole length of its side.
 
     Args:
         grey: uint8 (height, width).
@@ -50,7 +49,7 @@ def trim(grey: np.ndarray) -> tuple[np.ndarray, Box]:
 
 
 def _border(lines: np.ndarray, tolerance: float) -> int:
-    """How many of the first lines of (lines, pixels) are a border: of the grey level that the first line has."""
+    """Number of leading lines of (lines, pixels) that form a border of the first line's grey level."""
     if not lines.size:
         return 0
     level = np.median(lines[0])

@@ -1,8 +1,7 @@
-"""DICOM bytes -> the greyscale picture that a viewer would show, with side and view.
+"""DICOM bytes -> greyscale pixels as a viewer displays them, with laterality and view.
 
-Who the patient is stays in the file: only the elements in `_ELEMENTS` are read, and no error quotes a value.
-
-The sections named below are those of the DICOM standard, https://dicom.nema.org/medical/dicom/current/.
+Privacy: only the elements in `_ELEMENTS` are read, and no message quotes a value, so the patient's identity never
+leaves the file. Sections cited below are those of the DICOM standard, https://dicom.nema.org/medical/dicom/current/.
 """
 
 import io
@@ -11,6 +10,7 @@ import logging
 import warnings
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -19,7 +19,7 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.filereader import read_dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels import apply_windowing, get_decoder
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -43,10 +43,10 @@ from pydicom.uid import (
 
 from koa_hf.errors import KoaError
 
-# pydicom logs what it finds odd, values included. Nothing out of a patient's file belongs in a log.
+# pydicom logs unexpected values; nothing from a patient's file belongs in a log.
 logging.getLogger("pydicom").propagate = False
 
-_ELEMENTS = [
+_ELEMENTS: list[BaseTag | int] = [
     Tag(keyword)
     for keyword in (
         *("SOPClassUID", "Modality", "ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence"),
@@ -58,11 +58,11 @@ _ELEMENTS = [
         *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     )
 ]
-_META_ELEMENTS = [Tag("TransferSyntaxUID"), Tag("MediaStorageSOPClassUID")]
+_META_ELEMENTS: list[BaseTag | int] = [Tag("TransferSyntaxUID"), Tag("MediaStorageSOPClassUID")]
 
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
-# Baseline JPEG is left to pydicom and Pillow. For the others, pydicom's choices are packages under the GPL (libjpeg),
-# or that end the process when they meet a damaged file (GDCM 3.2), and its own RLE inflates without a limit.
+# Baseline JPEG is decoded by pydicom with Pillow. For the others, pydicom offers packages that are under the GPL
+# (pylibjpeg-libjpeg) or crash the process on damaged files (GDCM 3.2); its own RLE decoder has no size limit.
 _BY_IMAGECODECS: dict[UID, Callable[[bytes], np.ndarray]] = {
     JPEGExtended12Bit: imagecodecs.jpeg8_decode,
     JPEGLossless: imagecodecs.jpeg8_decode,
@@ -84,15 +84,15 @@ _VIEWS |= dict.fromkeys(("399067008", "399198007", "R-10232", "399173006", "R-10
 _VIEWS |= dict.fromkeys(("399260004", "R-10224", "399352003", "R-10228"), "lateral")
 _NOT_X_RAY = ("CT", "MR", "US", "NM", "PT", "ES", "SM", "OP", "OCT", "OPT", "ECG", "SEG", "XC", "GM")
 
-_PERCENTILES = (1, 99)  # without a window: a burnt-in marker or a dead pixel must not decide how the bone looks
+_PERCENTILES = (1, 99)  # stretch without a window; robust to burnt-in markers and dead pixels
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's convert("L")
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file is DICOM, judged by its first 132 bytes or more.
+    """True if a file is DICOM, judged by its first 132 bytes or more.
 
-    A file without the preamble and `DICM` counts when it begins as a data set does: with an element of group 2 or 8,
-    in its order, with a plausible type or length.
+    A file without preamble and `DICM` counts if it begins like a data set: with an element of group 2 or 8 and a
+    plausible value representation or length.
     """
     if head[128:132] == b"DICM":
         return True
@@ -109,21 +109,20 @@ def read_dicom(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str
 
     Args:
         data: the file; see `is_dicom`.
-        name: what to call it in messages.
-        max_pixels: an image with more is refused before it is decoded.
+        name: the file's name, for messages.
+        max_pixels: larger images are refused before they are decoded.
 
     Returns:
-        pixels: uint8 (rows, columns), 0 black to 255 white, after the Modality LUT or rescale, the first VOI LUT or
-            window, and the Photometric Interpretation (MONOCHROME1 is righted; colours become their luma). Without a
-            window, unsigned data of up to 8 bits is taken as it is, and anything else is stretched from its 1st to
-            its 99th percentile. Padding pixels are black. Of several frames, the Representative Frame is shown, or
-            else the first.
-        side: `right`, `left`, or None where the file doesn't say, or shows both.
+        pixels: uint8 (rows, columns), 0 black to 255 white, after Modality LUT or rescale, the first VOI LUT or window,
+            and Photometric Interpretation (MONOCHROME1 is inverted; colour becomes luma). Without a window, unsigned
+            data of up to 8 bits is kept, and anything else is stretched from its 1st to its 99th percentile. Padding
+            is black. Of several frames, the Representative Frame is displayed, or else the first.
+        side: `right`, `left`, or None if the file states neither, or both.
         view: `AP`, `PA`, `lateral` or None.
         notes: sentences for the user.
 
     Raises:
-        KoaError: damaged, cut short, too large, without an image, or compressed in a way that can't be read here.
+        KoaError: damaged, truncated, too large, without an image, or in an unsupported transfer syntax.
     """
     try:
         with warnings.catch_warnings():
@@ -177,7 +176,7 @@ def _read_image(
 
 
 def _dataset(data: bytes, name: str, max_pixels: int) -> tuple[Dataset, UID]:
-    """The elements in `_ELEMENTS`, and the transfer syntax."""
+    """Parse the elements in `_ELEMENTS`, and the transfer syntax."""
     opened = io.BytesIO(data)
     opened.seek(132 if data[128:132] == b"DICM" else 0)
     meta = read_dataset(
@@ -194,7 +193,7 @@ def _dataset(data: bytes, name: str, max_pixels: int) -> tuple[Dataset, UID]:
         how = syntax.name if syntax.name != syntax else "an unknown transfer syntax"
         raise KoaError(f"{name} is compressed in a way that can't be read here ({how}); export it uncompressed.")
     if syntax == DeflatedExplicitVRLittleEndian:
-        # pydicom inflates without a limit.
+        # pydicom inflates without a size limit.
         inflate = zlib.decompressobj(-zlib.MAX_WBITS)
         opened = io.BytesIO(inflate.decompress(data[opened.tell() :], 3 * max_pixels))
         if inflate.unconsumed_tail:
@@ -216,9 +215,9 @@ def _guess_syntax(start: bytes) -> UID:
 
 
 def _decode_frame(dataset: Dataset, syntax: UID, frame: int, frames: int) -> tuple[np.ndarray, str]:
-    """Stored values (rows, columns) or (rows, columns, 3) of one frame, and how they are to be understood."""
+    """Stored values (rows, columns) or (rows, columns, 3) of one frame, and their photometric interpretation."""
     data = dataset.PixelData
-    options = {
+    options: dict[str, Any] = {
         "rows": int(dataset.Rows),
         "columns": int(dataset.Columns),
         "samples_per_pixel": int(dataset.get("SamplesPerPixel") or 1),
@@ -239,7 +238,7 @@ def _decode_frame(dataset: Dataset, syntax: UID, frame: int, frames: int) -> tup
             _check_codestream(data, options)
             data = encapsulate([data])
         else:
-            # Uncompressed here, and given to pydicom for what is left: signs, unused bits, planes.
+            # Decompressed here; pydicom then handles signs, unused bits and planes.
             data = _decode_rle(data, options) if syntax == RLELossless else _decode_codestream(data, syntax, options)
             syntax = ExplicitVRLittleEndian
             options["pixel_vr"] = "OW"
@@ -257,13 +256,13 @@ def _decode_frame(dataset: Dataset, syntax: UID, frame: int, frames: int) -> tup
 
 
 def _decode_rle(data: bytes, options: dict) -> bytes:
-    """The uncompressed frame, plane after plane (PS3.5 Annex G); `options` are changed to describe it."""
+    """Decompress an RLE frame into planes (PS3.5 Annex G); updates `options` to describe the result."""
     size = options["rows"] * options["columns"]
     header = np.frombuffer(data[:64], "<u4")
     ends = [*map(int, header[1 : header[0] + 1]), len(data)]
     depth = options["bits_allocated"] // 8
     if len(header) != 16 or header[0] != depth * options["samples_per_pixel"]:
-        raise ValueError("another number of RLE segments than the file says")
+        raise ValueError("number of RLE segments differs from the header")
     planes = np.empty((options["samples_per_pixel"], size, depth), np.uint8)
     segment = np.empty(size + 256, np.uint8)  # some writers pad
     for i, (start, end) in enumerate(itertools.pairwise(ends)):
@@ -275,32 +274,32 @@ def _decode_rle(data: bytes, options: dict) -> bytes:
 
 
 def _decode_codestream(data: bytes, syntax: UID, options: dict) -> bytes:
-    """The uncompressed frame; `options` are changed to describe it."""
+    """Decompress a JPEG, JPEG-LS or JPEG 2000 frame; updates `options` to describe the result."""
     if options["photometric_interpretation"] in ("YBR_RCT", "YBR_ICT"):
-        options["photometric_interpretation"] = "RGB"  # OpenJPEG undoes this transform
+        options["photometric_interpretation"] = "RGB"  # OpenJPEG inverts this transform
     if data.startswith(b"\0\0\0\x0cjP  "):  # a JP2 file around the JPEG 2000 codestream
         data = data[max(0, data.find(b"\xff\x4f\xff\x51")) :]
     precision = _check_codestream(data, options)
-    # CharLS 2.4 reads on past the end of some damaged streams, and can take seconds to notice: zeros stop it.
+    # CharLS 2.4 reads past the end of some damaged streams, for seconds; trailing zeros stop it.
     pixels = _BY_IMAGECODECS[syntax](data + bytes(4096))
     shape = (options["rows"], options["columns"], options["samples_per_pixel"])
     if pixels.reshape(*pixels.shape[:2], -1).shape != shape:
-        raise ValueError("the compressed image has another shape than the file says")
+        raise ValueError("shape of the compressed image differs from the header")
     options["planar_configuration"] = 0
     options["bits_allocated"] = 8 * pixels.itemsize
-    # JPEG knows no signs, and leaves them to Bits Stored. The others' own precision is right where the two differ.
+    # JPEG has no signed samples and leaves them to Bits Stored; the other codecs' own precision takes precedence.
     bits = options["bits_stored"] if _BY_IMAGECODECS[syntax] is imagecodecs.jpeg8_decode else precision
     options["bits_stored"] = min(bits, options["bits_allocated"])
     return pixels.tobytes()
 
 
 def _check_codestream(data: bytes, options: dict) -> int:
-    """The bits a sample of a JPEG, JPEG-LS or JPEG 2000 codestream, once its size is known to be the file's.
+    """Bits per sample of a JPEG, JPEG-LS or JPEG 2000 codestream, after a check of its declared size.
 
-    Decoders allocate what the codestream declares, and some write past it where two headers disagree.
+    Decoders allocate what the codestream declares, and some overflow where two headers disagree.
 
     Raises:
-        ValueError: it declares another size than the file, or is damaged before its first scan.
+        ValueError: its size differs from the data set's, or it is damaged before its first scan.
     """
     frames = []  # (rows, columns, samples, bits) of each frame header
     if data.startswith(b"\xff\x4f\xff\x51"):  # ISO/IEC 15444-1 A.5.1
@@ -319,18 +318,18 @@ def _check_codestream(data: bytes, options: dict) -> int:
             position += 1 if marker == 0xFF else 2 + max(2, int.from_bytes(data[position + 2 : position + 4], "big"))
     expected = (options["rows"], options["columns"], options["samples_per_pixel"])
     if len(frames) != 1 or frames[0][:3] != expected:
-        raise ValueError("the compressed image has another size than the file says")
+        raise ValueError("size of the compressed image differs from the header")
     return frames[0][3]
 
 
 def _grey_from_colour(stored: np.ndarray, photometric: str, bits: int) -> np.ndarray:
-    """uint8 (rows, columns) from (rows, columns, 3): the luma, which is the first channel of every YBR."""
+    """Luma, uint8 (rows, columns), of colour (rows, columns, 3); of YBR it is the first channel."""
     luma = stored[..., 0] if photometric.startswith("YBR") else stored @ _LUMA
     return _as_uint8(luma / (2.0**bits - 1))
 
 
 def _grey_from_stored(stored: np.ndarray, dataset: Dataset, notes: list[str]) -> np.ndarray:
-    """uint8 (rows, columns), as shown on a screen. Adds to `notes`."""
+    """Stored values as displayed, uint8 (rows, columns). Appends to `notes`."""
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     padding = _padding(stored, dataset)
     thin = (slice(None, None, max(1, len(stored) // 1000)), slice(None, None, max(1, stored.shape[1] // 1000)))
@@ -340,13 +339,13 @@ def _grey_from_stored(stored: np.ndarray, dataset: Dataset, notes: list[str]) ->
     brightness = _brightness(sample, dataset, notes)
     grey = np.empty(stored.shape, np.uint8)
     if stored.itemsize <= 2:
-        # Every value there can be is worked out once; `row` counts them, signed or not.
+        # A lookup table over all possible values; `row` indexes it by bit pattern, signed or not.
         values = np.arange(256**stored.itemsize, dtype=f"u{stored.itemsize}")
         table = _as_uint8(brightness(values.view(stored.dtype)))
         for shown, row in zip(grey, stored.view(values.dtype), strict=True):
             shown[:] = table[row]
     else:
-        for shown, row in zip(grey, stored, strict=True):  # all at once would take much more memory
+        for shown, row in zip(grey, stored, strict=True):  # by row, to save memory
             shown[:] = _as_uint8(brightness(row))
     if padding is not None:
         grey[padding] = 0
@@ -354,18 +353,21 @@ def _grey_from_stored(stored: np.ndarray, dataset: Dataset, notes: list[str]) ->
 
 
 def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
-    """Where there is no image (bool, PS3.3 C.7.5.1.1.2); None where the file says nothing, or all of it would go."""
+    """Mask of padding pixels (bool, PS3.3 C.7.5.1.1.2); None without padding, or if it would cover the image."""
     ends = [dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")]
     if ends[0] is None:
         return None
-    # Some writers store the padding of signed pixels as if it were unsigned.
+    # Some writers store the padding value of signed pixels as unsigned.
     ends = [int(np.array(int(end)).astype(stored.dtype)) for end in ends if end is not None]
     padding = (stored >= min(ends)) & (stored <= max(ends))
     return None if padding.all() else padding
 
 
 def _brightness(sample: np.ndarray, dataset: Dataset, notes: list[str]) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from stored values to brightness, 0 black to 1 white, where `sample` holds some stored values."""
+    """The display pipeline: a function from stored values to brightness, 0 black to 1 white.
+
+    `sample` holds some of the stored values, without padding. Appends to `notes`.
+    """
     photometric = str(dataset.PhotometricInterpretation)
     if photometric == "PALETTE COLOR":
         tables = [_table(dataset, f"{colour}PaletteColorLookupTable", dataset) for colour in ("Red", "Green", "Blue")]
@@ -395,13 +397,13 @@ def _unchanged(values: np.ndarray) -> np.ndarray:
 
 
 def _ramp(low: float, high: float) -> Callable[[np.ndarray], np.ndarray]:
-    """0 at `low`, 1 at `high`, and a straight line through both; a step where they are the same."""
+    """Linear ramp, 0 at `low` and 1 at `high`; a step if both are equal."""
     low, high = float(low), float(high)
     return lambda values: (values - low) / (high - low) if high > low else (values > low).astype(float)
 
 
 def _modality(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
-    """Stored values -> the values that windows speak about (PS3.3 C.11.1)."""
+    """Modality transform: stored values -> the values that windows refer to (PS3.3 C.11.1)."""
     if dataset.get("ModalityLUTSequence"):
         return _lookup(*_table(dataset.ModalityLUTSequence[0], "LUT", dataset))
     slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
@@ -411,10 +413,10 @@ def _modality(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _voi_function(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Values after `_modality` -> brightness: the first VOI LUT, or else the first window (PS3.3 C.11.2)."""
+    """VOI transform: values after `_modality` -> brightness, by the first VOI LUT or window (PS3.3 C.11.2)."""
     if dataset.get("VOILUTSequence"):
         first, entries = _table(dataset.VOILUTSequence[0], "LUT", dataset)
-        # The bits that a table claims are often more than it uses, so its own largest entry is white.
+        # Tables often use fewer bits than they declare, so their largest entry is white.
         return _lookup(first, entries / (entries.max() or 1))
     centre, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
@@ -429,7 +431,7 @@ def _voi_function(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:
-    """The first of an element's decimal values; None where there is none, or none that is a finite number."""
+    """An element's first value; None if it is missing, empty or not finite, which pydicom would raise for."""
     try:
         value = dataset.get(keyword)
         number = float(value[0] if isinstance(value, MultiValue) else value)
@@ -439,14 +441,20 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
 
 
 def _table(item: Dataset, prefix: str, dataset: Dataset) -> tuple[int, np.ndarray]:
-    """A lookup table of `dataset`, which `item` holds: the value of its first entry, and the entries as floats.
+    """Parse a lookup table: the value that its first entry maps, and its entries as floats.
 
-    PS3.3 C.11.1.1 and C.7.6.3.1.5; `prefix` is the name of its elements before `Descriptor` and `Data`.
+    Own code, because pydicom's apply_voi and apply_color_lut wrap 8-bit tables at 256 entries, and its LUT functions
+    reject tables packed as bytes. PS3.3 C.11.1.1 and C.7.6.3.1.5.
+
+    Args:
+        item: the data set that holds the table, an item of a sequence of `dataset` or `dataset` itself.
+        prefix: of the keywords of its `Descriptor` and `Data`.
+        dataset: the whole data set; its byte order and Pixel Representation apply.
     """
     length, first, _ = (int(value) for value in item[prefix + "Descriptor"].value)
     length = length or 2**16
     if first >= 2**15 and dataset.get("PixelRepresentation"):
-        first -= 2**16  # a negative value, stored as if it were unsigned
+        first -= 2**16  # a negative value, stored as unsigned
     entries = item[prefix + "Data"].value
     if isinstance(entries, bytes):
         words = "<u2" if dataset.original_encoding[1] else ">u2"
@@ -455,7 +463,7 @@ def _table(item: Dataset, prefix: str, dataset: Dataset) -> tuple[int, np.ndarra
 
 
 def _lookup(first: int, entries: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A table as a function; values before and after it get its first and last entry."""
+    """A table as a function; values outside it get its first or last entry."""
     return lambda values: entries[np.clip(np.rint(values).astype(np.int64) - first, 0, len(entries) - 1)]
 
 

@@ -1,30 +1,29 @@
 """Histograms of oriented gradients (Dalal and Triggs 2005, https://doi.org/10.1109/CVPR.2005.177), in numpy.
 
-The orientation is unsigned, so a photographic negative has the same features as its positive.
+Orientations are unsigned, so a photographic negative has the features of its positive.
 """
 
 import numpy as np
+from scipy import ndimage
 
 BINS = 9
 """Orientations, 20 degrees each."""
 
-_LEAST = 0.02  # grey levels (0 to 1) a pixel: below it a gradient is noise, and stays small when normalised
+_LEAST = 0.02  # gradient in grey levels (0 to 1) per pixel; weaker ones are noise and stay small when normalised
 _LARGEST = 0.5
 
 
 def hog(grey: np.ndarray, cell: int) -> np.ndarray:
-    """Features of images.
+    """HOG features of images.
 
     Args:
-        grey: float32 (images, height, width), values about 0 to 1; what is left of whole cells is ignored.
+        grey: float32 (images, height, width), values about 0 to 1; incomplete cells at the edge are ignored.
         cell: width and height of a cell, pixels.
 
     Returns:
-        float32 (images, height // cell, width // cell, `BINS`): each cell's gradients by orientation, every gradient
-        shared between the two nearest, divided by the length of that of the 3 x 3 cells around; values 0 to 0.5.
+        float32 (images, height // cell, width // cell, `BINS`), 0 to 0.5: gradient magnitude per cell and orientation,
+        interpolated between the two nearest bins, normalised by the L2 norm of the surrounding 3 x 3 cells, clipped.
     """
-    from scipy import ndimage  # here, because a demo should not wait for it to start
-
     images, rows, columns = len(grey), grey.shape[1] // cell, grey.shape[2] // cell
     grey = grey[:, : rows * cell, : columns * cell]
     across, down = np.zeros_like(grey), np.zeros_like(grey)

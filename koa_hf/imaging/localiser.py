@@ -1,13 +1,12 @@
-"""Find the knees on a film, and cut them out as the model was trained to see them.
+"""Knee localisation: find the knees on a radiograph, and crop them with the framing of the training images.
 
     for knee in localiser.find_knees(film):
         grading = grader.grade(localiser.crop(film, knee.box))
 
-The method is near that of Tiulpin et al. 2017 (https://arxiv.org/abs/1701.08991): histograms of oriented gradients
-under a sliding window, in many sizes, judged by a linear classifier. What passes is then moved and scaled by linear
-regression on finer features, twice, and judged once more. The features don't know bone bright from bone dark, so
-negatives are found as they are. Fitted by `train/fit_localiser.py` on composites of the release's crops;
-`results/localiser` says what it is worth.
+The method follows Tiulpin et al. 2017 (https://arxiv.org/abs/1701.08991): HOG features under a multi-scale sliding
+window, scored by a linear classifier. Candidates are then moved and scaled by linear regression on finer features,
+twice, and scored again. HOG is blind to polarity, so knees are found on negatives, too. Fitted by
+`train/fit_localiser.py` on composites of the release's crops; results in `results/localiser`.
 """
 
 import dataclasses
@@ -15,6 +14,7 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,29 +30,29 @@ WEIGHTS_FILE = Path(__file__).with_name("localiser.safetensors")
 MOST_KNEES = 2
 
 COARSE_CELLS, COARSE_CELL = 8, 4
-"""The sliding window: cells a side, and their width in pixels, once the film is reduced so that a knee fits it."""
+"""Sliding window: cells per side, and a cell's width in pixels of the downscaled film."""
 
 FINE_CELLS, FINE_CELL, CONTEXT = 12, 8, 1
-"""The second look: cells a side of the knee's box, their width in pixels, and cells around the box."""
+"""Refinement: cells per side of the knee's box, a cell's width in pixels, and cells of context around the box."""
 
 SMALLEST, LARGEST = 0.14, 2.0
-"""Width of the knees looked for, in the film's shorter side: from a full-leg film to a strip of the joint line."""
+"""Range of knee widths, relative to the film's shorter side: from a full-leg film to a strip of the joint line."""
 
 BOX_MARGIN = 0.06
-"""By how much of its size a box is made smaller and larger in `multi_scale_crops`."""
+"""Relative change of size of the smaller and the larger box in `multi_scale_crops`."""
 
-_LEAST_PIXELS = 40  # a knee narrower than this can't be graded
-_STEP = 2**0.25  # from one size of the sliding window to the next
-_BEYOND = 2  # cells by which the sliding window may reach beyond the film
+_LEAST_PIXELS = 40  # narrower knees can't be graded
+_STEP = 2**0.25  # ratio of successive widths of the sliding window
+_BEYOND = 2  # cells by which the sliding window may extend beyond the film
 _CANDIDATES = 6
-_REFINED = 3  # candidates that are left after the first of the finer looks
-_OVERLAP = 0.35  # of the smaller one's area: two boxes that share more show the same knee
-_LEAST_SIDE = 24  # of a film, pixels
-_SQUARE = 1.25  # a crop as in the release may be so much longer than wide, or wider than long
-_ALIKE = 1.4  # two knees of one film differ in width by less than this factor,
-_LEVEL = 0.7  # and in height on the film by less than this share of their width
-_SURE = 0.9  # score from which nobody asks whether the film is upside down, and which it takes to say so
-_LONGEST = 20  # longer side in shorter ones; what is more is a stripe, and no film
+_REFINED = 3  # candidates kept after the first refinement
+_OVERLAP = 0.35  # share of the smaller box's area; boxes that overlap more show the same knee
+_LEAST_SIDE = 24  # pixels; a smaller film is not searched
+_SQUARE = 1.25  # largest aspect ratio of a film that may be a crop as in the release
+_ALIKE = 1.4  # largest ratio of the widths of two knees on one film
+_LEVEL = 0.7  # largest vertical offset of two knees on one film, in widths of the larger
+_SURE = 0.9  # at this score the upside-down search is skipped; its own finds need as much
+_LONGEST = 20  # largest aspect ratio of a film
 
 Box = tuple[int, int, int, int]
 
@@ -62,12 +62,11 @@ class KneeBox:
     """One knee on a film.
 
     Attributes:
-        box: left, top, right, bottom in the film's pixels, as in Pillow. Square, and may reach beyond the film's edge;
-            of a whole film it is the film.
-        side: the patient's `right` or `left` knee, or None where it can't be told.
-        score: 0.5 to 1, how sure it is that this is a knee: the share of such finds on held-out composites that were
-            one. A whole film may have less, down to 0.
-        whole: the film is such a crop already, and is graded as it is.
+        box: left, top, right, bottom in the film's pixels, as in Pillow. Square, and may extend beyond the film; the
+            film itself if `whole`.
+        side: laterality, `right` or `left`; None where it is uncertain.
+        score: probability that this is a knee, 0.5 to 1 (calibrated on held-out composites); down to 0 if `whole`.
+        whole: the film is framed as in the release, and is graded uncropped.
     """
 
     box: Box
@@ -77,14 +76,16 @@ class KneeBox:
 
 
 def find_knees(film: Radiograph) -> tuple[KneeBox, ...]:
-    """The knees on a film, at most two, from the film's left to its right; empty where none was found.
+    """Find the knees on a film: at most two, from the film's left to its right; empty if there is none.
 
-    Wide borders of one grey level are left aside. A film that shows one knee framed as in the release is `whole`.
-    The side is the film's own where it states one and shows one knee; else that of the knee's shape (fibula, slope of
-    the plateau). Of two knees the one on the film's left is the patient's right one, as in any anteroposterior film,
-    unless their shapes say otherwise: then both sides are None. Where no find is sure, the film is looked at upside
-    down as well; finds there count if one is sure, and is upside down by its own looks. Boxes are those of the film as
-    it is, sides those of the film turned.
+    Uniform borders are ignored. A film that shows one knee framed as in the release is `whole`.
+
+    Laterality of a single knee is the film's own where stated, else estimated from the knee's shape (fibula, slope of
+    the plateau). Of two knees, the one on the film's left is the right knee, as on any anteroposterior film; if their
+    shapes contradict that, both sides are None.
+
+    If no find scores 0.9, the film is also searched rotated by 180 degrees. Those finds count if one scores 0.9 and
+    `orientation.is_upside_down` agrees. Boxes always refer to the film as given, sides to the upright film.
     """
     finder = _finder()
     found = finder.find(film)
@@ -100,7 +101,7 @@ def find_knees(film: Radiograph) -> tuple[KneeBox, ...]:
 
 
 def turned_box(box: Box, shape: tuple[int, int]) -> Box:
-    """Where a box lies once its film, of that height and width, is turned by 180 degrees."""
+    """A box on a film of this (height, width), once the film is rotated by 180 degrees."""
     (left, top, right, bottom), (height, width) = box, shape
     return width - right, height - bottom, width - left, height - top
 
@@ -110,12 +111,12 @@ def _surest(knees: tuple[KneeBox, ...]) -> float:
 
 
 def crop(film: Radiograph, box: Box) -> Radiograph:
-    """The part of a film within a box, with all that the film says of itself.
+    """Crop a film to a box, keeping its metadata.
 
-    What lies beyond the film's edge is filled with the nearest pixel of the film: shafts and skin go on.
+    Outside the film the nearest edge pixel is repeated, so that shafts and skin continue.
 
     Raises:
-        ValueError: the box is empty or turned around.
+        ValueError: the box is empty or inverted.
     """
     left, top, right, bottom = (round(edge) for edge in box)
     if right <= left or bottom <= top:
@@ -129,22 +130,23 @@ def crop(film: Radiograph, box: Box) -> Radiograph:
 
 
 def multi_scale_crops(film: Radiograph, box: Box) -> list[Radiograph]:
-    """What is within a box, and within boxes a little smaller and larger about the same centre, to be graded together.
+    """The crop of a box, and extra crops of a slightly smaller and a slightly larger box, to be averaged.
 
-    A box that was found, or drawn by hand, is off by a few hundredths of its width, which is enough to move a grade
-    that lies between two; the mean over three sizes moves less (`results/localiser`).
+    A box, found or drawn by hand, is off by a few percent of its width, enough to change a borderline grade. The mean
+    over three sizes changes less (`results/localiser`).
     """
     left, top, right, bottom = box
     x, y, width, height = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
-    other = [
-        tuple(round(edge) for edge in (x - s * width / 2, y - s * height / 2, x + s * width / 2, y + s * height / 2))
-        for s in (1 - BOX_MARGIN, 1 + BOX_MARGIN)
-    ]
-    return [crop(film, box), *(crop(film, one) for one in other if one[0] < one[2] and one[1] < one[3])]
+    crops = [crop(film, box)]
+    for s in (1 - BOX_MARGIN, 1 + BOX_MARGIN):
+        scaled = round(x - s * width / 2), round(y - s * height / 2), round(x + s * width / 2), round(y + s * height / 2)
+        if scaled[0] < scaled[2] and scaled[1] < scaled[3]:
+            crops.append(crop(film, scaled))
+    return crops
 
 
 class Views:
-    """A film in octaves of resolution, from which windows of any size are taken quickly.
+    """An image pyramid of a film, from which windows of any size are resampled quickly.
 
     Windows are float64 (n, 3): x and y of the centre and width, in pixels of the film.
     """
@@ -162,26 +164,26 @@ class Views:
 
     @property
     def whole(self) -> np.ndarray:
-        """The window that is about the film itself, (3,): of its centre and its area."""
+        """The square window with the film's centre and area, (3,)."""
         return np.array([self.width / 2, self.height / 2, math.sqrt(self.width * self.height)])
 
     @property
     def nearly_square(self) -> bool:
-        """Whether the film has the shape of a crop as in the release."""
+        """True if the film's aspect ratio may be that of a crop as in the release."""
         return max(self.height, self.width) <= _SQUARE * min(self.height, self.width)
 
     def levels(self, pixels: np.ndarray) -> np.ndarray:
-        """Grey levels of the film, 0 to 1 for all but the darkest and brightest hundredth; float32."""
+        """Grey levels as float32, scaled so that the film's 1st percentile is 0 and its 99th is 1."""
         return (pixels.astype(np.float32) - np.float32(self._low)) / np.float32(self._range)
 
     def scaled(self, scale: float) -> np.ndarray:
-        """The whole film at `scale` times its size: float32 (height, width) in levels."""
+        """The whole film at `scale` times its size: float32 (height, width), as `levels`."""
         image = self._octaves[min(max(math.floor(-math.log2(scale)), 0), len(self._octaves) - 1)]
         size = (max(1, round(self.width * scale)), max(1, round(self.height * scale)))
         return self.levels(np.asarray(image.resize(size, Image.Resampling.BILINEAR)))
 
     def windows(self, windows: np.ndarray, pixels: int) -> np.ndarray:
-        """The film within windows, each resized to `pixels` a side, edges continued: float32 (n, pixels, pixels)."""
+        """Windows of the film, resized, edge pixels repeated: float32 (n, pixels, pixels), as `levels`."""
         found = np.empty((len(windows), pixels, pixels), np.uint8)
         for number, (x, y, width) in enumerate(windows):
             octave = min(max(math.floor(math.log2(max(width / pixels, 1))), 0), len(self._octaves) - 1)
@@ -199,32 +201,32 @@ class Views:
 
 
 def coarse_features(views: Views, windows: np.ndarray) -> np.ndarray:
-    """What the sliding window sees, for single windows: float32 (n, cells, cells, bins)."""
-    cells = COARSE_CELLS + 2  # features are normalised with the neighbours'
+    """The sliding window's features, for single windows: float32 (n, cells, cells, bins)."""
+    cells = COARSE_CELLS + 2  # HOG normalises a cell by its neighbours
     seen = views.windows(windows * (1, 1, cells / COARSE_CELLS), cells * COARSE_CELL)
     return hog(seen, COARSE_CELL)[:, 1:-1, 1:-1]
 
 
 def fine_features(views: Views, windows: np.ndarray) -> np.ndarray:
-    """What the second look sees: float32 (n, cells, cells, bins), `CONTEXT` cells around the window included."""
+    """The refinement's features: float32 (n, cells, cells, bins), with `CONTEXT` cells around the window."""
     cells = FINE_CELLS + 2 * CONTEXT + 2
     seen = views.windows(windows * (1, 1, cells / FINE_CELLS), cells * FINE_CELL)
     return hog(seen, FINE_CELL)[:, 1:-1, 1:-1]
 
 
 def flattened(features: np.ndarray) -> np.ndarray:
-    """Features as the linear models take them: (n, ...) -> (n, features), also where n is 0."""
+    """Features as rows for the linear models: (n, ...) -> (n, features), also for n = 0."""
     return features.reshape(len(features), math.prod(features.shape[1:]))
 
 
 def moved(windows: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """Windows moved by (n, 3): x and y in widths of the window, and the logarithm of the change of width."""
+    """Windows moved by (n, 3): x and y in window widths, and the log of the ratio of widths."""
     x, y, width = windows.T
     return np.stack([x + by[:, 0] * width, y + by[:, 1] * width, width * np.exp(by[:, 2])], axis=1)
 
 
 def overlaps(window: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """Area of intersection over area of union of a window (3,) with others (n, 3)."""
+    """Intersection over union of a window (3,) with others (n, 3)."""
     shared = _shared(window, windows)
     return shared / (windows[:, 2] ** 2 + window[2] ** 2 - shared)
 
@@ -237,7 +239,7 @@ def _shared(window: np.ndarray, windows: np.ndarray) -> np.ndarray:
 
 
 def distinct(windows: np.ndarray, scores: np.ndarray, most: int) -> np.ndarray:
-    """Non-maximum suppression: indices of the best windows, best first, none much over another."""
+    """Non-maximum suppression: indices of at most `most` windows, best first."""
     kept: list[int] = []
     left = np.argsort(-scores, kind="stable")
     while len(left) and len(kept) < most:
@@ -249,10 +251,15 @@ def distinct(windows: np.ndarray, scores: np.ndarray, most: int) -> np.ndarray:
 
 
 def slide(views: Views, weights: np.ndarray, bias: float, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of all sizes and places that pass, and their scores: (n, 3) and (n,).
+    """Sliding-window search over all sizes and positions.
 
     Args:
-        weights: float32 (cells, cells, bins); the score is their product with `coarse_features`, plus `bias`.
+        weights: float32 (cells, cells, bins); a window's score is their inner product with its `coarse_features`, plus
+            `bias`.
+        threshold: windows that score more are returned.
+
+    Returns:
+        windows (n, 3) and scores (n,).
     """
     shorter = min(views.height, views.width)
     largest = min(LARGEST * shorter, 1.2 * max(views.height, views.width))
@@ -276,17 +283,17 @@ def slide(views: Views, weights: np.ndarray, bias: float, threshold: float) -> t
 
 @dataclass(frozen=True)
 class Finder:
-    """What is fitted.
+    """The fitted linear models.
 
     Attributes:
-        slide_weight, slide_bias, slide_least: the sliding window's classifier, (cells, cells, bins) and a number, and
-            the score from which a window becomes a candidate.
-        move_weight, move_bias: (2, features, 3) and (2, 3): the two corrections, by fine features, as in `moved`.
-        knee_weight, knee_bias: (features,) and a number: the logit of being a knee.
-        side_weight, side_bias, side_least: (cells, cells, bins) of the window without context and a number: the logit
-            of being a right knee, and how far from 0 it is to be believed.
-        whole_overlap, whole_least: a film is a crop as in the release if the knee's window covers it so far
-            (intersection over union) and has at least that logit.
+        slide_weight, slide_bias, slide_least: sliding-window classifier, (cells, cells, bins) and a scalar, and the
+            threshold of its score for candidates.
+        move_weight, move_bias: the two box regressions on fine features, (2, features, 3) and (2, 3); see `moved`.
+        knee_weight, knee_bias: logit of being a knee, (features,) and a scalar.
+        side_weight, side_bias, side_least: logit of being a right knee, from the window without context: flattened
+            (cells, cells, bins) and a scalar; laterality is None while its absolute value is below the last.
+        whole_overlap, whole_least: a film is framed as in the release if the knee's window has at least this
+            intersection over union with it, and at least this logit.
     """
 
     slide_weight: np.ndarray
@@ -304,7 +311,7 @@ class Finder:
 
     @classmethod
     def load(cls, path: Path) -> "Finder":
-        tensors = {name: tensor.astype(np.float32) for name, tensor in load_file(path).items()}
+        tensors: dict[str, Any] = {name: tensor.astype(np.float32) for name, tensor in load_file(path).items()}
         return cls(**{name: tensor if tensor.ndim else float(tensor) for name, tensor in tensors.items()})
 
     def find(self, film: Radiograph) -> tuple[KneeBox, ...]:
@@ -343,7 +350,7 @@ class Finder:
         )
 
     def candidates(self, views: Views) -> np.ndarray:
-        """Windows that may be knees: what the sliding window finds, and the film itself if it is about square."""
+        """Candidate windows: the sliding window's, and the film itself if it is nearly square."""
         windows, scores = slide(views, self.slide_weight, self.slide_bias, self.slide_least)
         windows = windows[distinct(windows, scores, _CANDIDATES)]
         if views.nearly_square:
@@ -351,7 +358,7 @@ class Finder:
         return windows
 
     def look(self, views: Views, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The best of some windows moved onto their knees, their logits (n,) and their `fine_features`."""
+        """Refine windows: the best of them, moved onto their knees, their logits (n,) and their `fine_features`."""
         features = fine_features(views, windows)
         windows = moved(windows, self.correction(0, features))
         if len(windows) > _REFINED:
@@ -361,12 +368,12 @@ class Finder:
         return windows, self.logit(features), features
 
     def correction(self, step: int, features: np.ndarray) -> np.ndarray:
-        """How to move windows with these fine features: (n, 3), at most 0.4 each."""
+        """Regressed shifts of windows with these fine features, (n, 3), clipped to 0.4; see `moved`."""
         by = flattened(features) @ self.move_weight[step] + self.move_bias[step]
         return by.clip(-0.4, 0.4)
 
     def logit(self, features: np.ndarray) -> np.ndarray:
-        """Of being a knee, (n,)."""
+        """Logit of being a knee, (n,)."""
         return flattened(features) @ self.knee_weight + self.knee_bias
 
     def right(self, features: np.ndarray) -> np.ndarray:
@@ -386,13 +393,13 @@ def _finder() -> Finder:
 
 
 def _paired(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two windows may be the two knees of a person who stands or lies straight."""
+    """True if two windows can be a pair of knees: similar in size, level on the film."""
     small, large = sorted((one[2], other[2]))
     return large <= _ALIKE * small and abs(one[1] - other[1]) <= _LEVEL * large
 
 
 def _box(window: np.ndarray, x0: int, y0: int) -> Box:
-    """A window of the trimmed film as a square of whole pixels in the film."""
+    """A window of the trimmed film as a square in whole pixels of the film."""
     x, y, width = window
     side = max(1, round(width))
     left, top = round(x0 + x - side / 2), round(y0 + y - side / 2)

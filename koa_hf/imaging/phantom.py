@@ -1,7 +1,7 @@
-"""Drawn anteroposterior knees with a known grade: for tests, for demo examples, and for running with no data at all.
+"""Drawn anteroposterior knees with a known KL grade, for tests, demo examples, and runs without the release.
 
-A phantom shows what the Kellgren-Lawrence scale looks at (joint space, osteophytes, sclerosis, deformity) in the
-places where a radiograph shows it, and nothing more: it is good for exercising software, not for judging a model.
+A phantom shows the features of the Kellgren-Lawrence scale (joint space, osteophytes, sclerosis, deformity) where a
+radiograph shows them. It exercises software; it says nothing about a model's accuracy.
 """
 
 import os
@@ -19,10 +19,10 @@ SPLITS = {"train": 0.7, "val": 0.1, "test": 0.2}
 """The folders of the release, and the share of patients in each."""
 
 MIN_PATIENTS = 3
-"""Six knees are the fewest that can show all five grades."""
+"""Fewest patients per split: six knees, so that all five grades occur."""
 
 FIRST_PATIENT = 1_000_001
-"""Patients of the Osteoarthritis Initiative have numbers that begin with 9: a phantom is told by its name."""
+"""Patient numbers of the Osteoarthritis Initiative begin with 9, so a phantom is recognised by its file name."""
 
 _OVERSAMPLING = 3
 
@@ -39,9 +39,8 @@ def draw_knee(grade: int, seed: int, side: str = "right", size: int = 224) -> np
 
     Args:
         grade: KL grade, 0 to 4.
-        seed: chooses the patient: build, position, rotation, exposure, texture. The same arguments give the same
-            pixels.
-        side: `right` (the fibula on the left of the image, as one faces the patient) or `left`.
+        seed: patient: build, position, rotation, exposure, texture. Deterministic.
+        side: `right` (fibula on the image's left, as on any anteroposterior radiograph) or `left`.
         size: width and height in pixels.
 
     Returns:
@@ -106,16 +105,16 @@ def write_release(
     splits: Sequence[str] = tuple(SPLITS),
     auto_test: bool = False,
 ) -> Path:
-    """Write a folder shaped exactly like the public release: `<split>/<grade>/<patient><L|R>.png`, 224 x 224, 8 bit.
+    """Write phantoms in the layout of the public release: `<split>/<grade>/<patient><L|R>.png`, 224 x 224, 8 bit.
 
     Args:
         folder: must not exist, or be empty.
-        patients: how many, two knees each; shared out as in the release, or given for each split. At least three
-            a split, so that each split has all five grades. About half of the pairs share their grade.
+        patients: number of patients, two knees each: in total, divided as in the release, or per split. At least
+            `MIN_PATIENTS` per split. About half of the pairs share their grade.
         seed: other seeds draw other patients.
-        splits: which of `train`, `val` and `test` to write.
-        auto_test: also write `auto_test/<grade>/<patient>_<1|2>.png` (1 right, 2 left): the test knees once more,
-            framed a little differently.
+        splits: any of `train`, `val` and `test`.
+        auto_test: also write `auto_test/<grade>/<patient>_<1|2>.png` (1 right, 2 left): the test knees, framed
+            slightly differently.
 
     Returns:
         The folder.
@@ -135,7 +134,7 @@ def write_release(
     else:
         total = sum(SPLITS[split] for split in splits)
         counts = {split: max(MIN_PATIENTS, round(patients * SPLITS[split] / total)) for split in splits}
-        largest = max(counts, key=counts.get)
+        largest = max(counts, key=lambda split: counts[split])
         counts[largest] += patients - sum(counts.values())
     if min(counts.values()) < MIN_PATIENTS:
         raise KoaError(
@@ -255,11 +254,11 @@ def _bones(grade: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
     ]
     build = 1 + rng.normal(0, 0.02)  # femur to tibia
     sideways = rng.normal(0, 0.012) - 0.05 * deformity  # a severe knee subluxes laterally
-    tibia, plateau = np.array(_outline(tibia)), _curve(plateau_points)
-    for points in (tibia, plateau):
+    tibia_outline, plateau = _outline(tibia), _curve(plateau_points)
+    for points in (tibia_outline, plateau):
         points *= (build, 1)
         points += (sideways, 0)
-    return _outline(femur), tibia, plateau, _curve(condyle_points)
+    return _outline(femur), tibia_outline, plateau, _curve(condyle_points)
 
 
 def _spur(corner: tuple[float, float], towards: int, length: float, up: bool = False) -> list[tuple[float, float]]:

@@ -1,16 +1,15 @@
-"""Is an X-ray shown the usual way round (bone bright), or as a photographic negative (bone dark)?
+"""Polarity of a knee X-ray: bone bright (the usual display), or bone dark (a photographic negative).
 
-About 1.2 % of the public release are negatives. Nothing in a PNG says so, so it is read off the pixels: the image
-is compared with a coarse drawing of where bone, joint space and soft tissue lie in an anteroposterior knee.
-Ranks are compared instead of grey levels, so that exposure, windowing or a glaring screw can't outvote the anatomy.
-A border of one grey level (collimation, padding) says nothing about polarity and is cut off first.
+About 1.2 % of the public release are negatives, and PNG has no tag for it. The image is compared with a 14 x 14 template
+of bone, joint space and soft tissue in an anteroposterior knee. Ranks are compared instead of grey levels, so exposure,
+windowing and metal hardly matter. Uniform borders (collimation, padding) are removed first.
 """
 
 import numpy as np
 from PIL import Image
 
 # One character for each 1/14 of the image: `#` bone, `+` bone edge or fibula, `.` soft tissue, blank air or joint.
-# The picture is symmetric, so it serves left and right knees alike.
+# Symmetric, so that it fits left and right knees alike.
 _ANATOMY = (
     "  .+######+.  ",
     "  .########.  ",
@@ -27,7 +26,7 @@ _ANATOMY = (
     "  .+######+.  ",
     "  ..######..  ",
 )
-_FLAT = 0.02  # a row or column whose grey levels span less of the image's own range shows nothing
+_FLAT = 0.02  # share of the image's grey-level range; rows and columns that span less are border
 _BRIGHTNESS = {" ": 0.0, ".": 1.0, "+": 2.0, "#": 3.0}
 
 
@@ -35,8 +34,8 @@ def polarity(pixels: np.ndarray) -> float:
     """Spearman correlation of an X-ray with the anatomy of a knee: 1 is bone bright, -1 bone dark, 0 undecided.
 
     Args:
-        pixels: uint8 (height, width), a knee about in the middle. Any monotone change of the grey levels leaves the
-            result as it is; inverting them changes its sign.
+        pixels: uint8 (height, width), a knee roughly centred. The result is invariant to monotone changes of the
+            grey levels; inverting them flips its sign.
     """
     side = len(_ANATOMY)
     small = Image.fromarray(_without_border(pixels)).convert("F").resize((side, side), Image.Resampling.BOX)
@@ -44,12 +43,12 @@ def polarity(pixels: np.ndarray) -> float:
 
 
 def is_negative(pixels: np.ndarray) -> bool:
-    """Whether the X-ray (uint8, height x width) is a photographic negative. A blank image is not."""
+    """True if an X-ray, uint8 (height, width), is a photographic negative; False for a blank image."""
     return polarity(pixels) < 0
 
 
 def _without_border(pixels: np.ndarray) -> np.ndarray:
-    """The image without the rows and columns at its edges that are of one grey level."""
+    """The image without uniform rows and columns at its edges."""
     flat = _FLAT * np.ptp(pixels)
     rows = np.flatnonzero(np.ptp(pixels, axis=1) > flat)
     if not rows.size:
@@ -60,7 +59,7 @@ def _without_border(pixels: np.ndarray) -> np.ndarray:
 
 
 def _standard_ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks with ties averaged, scaled to mean 0 and variance 1; all zeros where every value is the same."""
+    """Ranks with ties averaged, scaled to mean 0 and variance 1; all zeros for constant values."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse.reshape(-1)]
     ranks -= ranks.mean()

@@ -85,7 +85,7 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
     if isinstance(source, np.ndarray):
         return Radiograph(_grey_from_array(source, name or "array", max_pixels), name or "array")
     if isinstance(source, Image.Image):
-        name = name or (Path(source.filename).name if getattr(source, "filename", "") else "image")
+        name = name or Path(getattr(source, "filename", "")).name or "image"
         try:
             return Radiograph(_grey_from_image(source, name, max_pixels), name)
         except (OSError, SyntaxError, ValueError) as error:  # opened lazily, and damaged further on
