@@ -57,7 +57,9 @@ def test_where_it_computes_something_else_torch_does_it(network, monkeypatch, tm
     monkeypatch.setenv("KOA_CACHE", str(tmp_path))
     other = xception.build(pretrained=False).eval()
     convert = engines.convert_to_openvino
-    monkeypatch.setattr(engines, "convert_to_openvino", lambda _, size: convert(engines._Features(other, "block8"), size))
+    monkeypatch.setattr(
+        engines, "convert_to_openvino", lambda _, size: convert(engines._Features(other, "block8"), size)
+    )
     assert build("auto", network).name == "torch"
     with pytest.raises(KoaError, match=r"its result differs from torch's\); choose the engine torch"):
         build("openvino", network)
@@ -80,7 +82,7 @@ def test_where_it_is_not_installed_or_can_not_be_kept_torch_does_it(network, mon
     (tmp_path / "file").touch()
     monkeypatch.setenv("KOA_CACHE", str(tmp_path / "file"))
     assert build("auto", network).name == "torch"
-    with pytest.raises(KoaError, match="OpenVINO can't take this network"):
+    with pytest.raises(KoaError, match="OpenVINO can't run this network"):
         build("openvino", network)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert build("auto", network).name == "torch"

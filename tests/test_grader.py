@@ -115,7 +115,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path, model_folder):
     ("error", "status", "sentence"),
     [
         ("GatedRepoError", 403, "is gated on the Hub: ask for access"),
-        ("RepositoryNotFoundError", 404, "neither a folder here nor a model on the Hub that you may see"),
+        ("RepositoryNotFoundError", 404, "neither a local folder nor a model on the Hub that you can access"),
         ("RevisionNotFoundError", 404, "has no revision 'v9'"),
         ("HfHubHTTPError", 401, "refuses access"),
         ("HfHubHTTPError", 503, r"HTTP 503\); try again later"),

@@ -10,7 +10,7 @@ from koa_hf import Grader
 from koa_hf.errors import KoaError
 from koa_hf.network import xception
 from koa_hf.network.engines import TOLERANCES
-from koa_hf.network.int8 import About, Int8, even_out
+from koa_hf.network.int8 import Int8, Int8Metadata, even_out
 from koa_hf.network.model_folder import INT8_FILE
 from train import quantise
 from train.loop import recipe
@@ -75,7 +75,9 @@ def test_a_network_in_int8_is_saved_loaded_and_computed(grader, model_folder, tm
     folder = tmp_path / "model"
     shutil.copytree(model_folder, folder)
     weights = xception.fingerprint(grader.model)
-    about = About(weights=weights, temperature=1.5, thresholds=None, level=0.2, shift=(0,) * 5, unfamiliarity=1.1)
+    about = Int8Metadata(
+        weights=weights, temperature=1.5, thresholds=None, level=0.2, shift=(0,) * 5, unfamiliarity=1.1
+    )
     Int8(numbers, about).save(folder)
     monkeypatch.setitem(TOLERANCES, "int8", 0)
     with pytest.raises(KoaError, match=r"in int8 \(its result differs from torch's\); choose another precision"):
@@ -103,5 +105,5 @@ def test_a_network_in_int8_is_saved_loaded_and_computed(grader, model_folder, tm
     with pytest.raises(KoaError, match="is damaged"):
         Grader.from_pretrained(folder, device="cpu", precision="int8")
     (folder / INT8_FILE).unlink()
-    with pytest.raises(KoaError, match="no network in int8"):
+    with pytest.raises(KoaError, match="no int8 network"):
         Grader.from_pretrained(folder, device="cpu", precision="int8")

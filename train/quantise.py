@@ -35,7 +35,7 @@ from koa_hf.grades import NUM_GRADES
 from koa_hf.grading.metrics import quadratic_weighted_kappa
 from koa_hf.hub import model_card
 from koa_hf.network import engines, xception
-from koa_hf.network.int8 import About, Int8, even_out
+from koa_hf.network.int8 import Int8, Int8Metadata, even_out
 from koa_hf.network.preprocess import normalise
 from koa_hf.progress import progress_bar
 from train.calibrate import grading_of
@@ -213,7 +213,9 @@ def _constant(output) -> torch.Tensor:
 
 def in_int8(grader: Grader, weights: str, numbers: dict[str, torch.Tensor]) -> Grader:
     """A grader whose network is computed in int8, not calibrated for it; `weights` is that network's fingerprint."""
-    about = About(weights=weights, temperature=1, thresholds=None, level=0, shift=(0.0,) * NUM_GRADES, unfamiliarity=1)
+    about = Int8Metadata(
+        weights=weights, temperature=1, thresholds=None, level=0, shift=(0.0,) * NUM_GRADES, unfamiliarity=1
+    )
     return Grader(
         grader.model, grader.preprocessing, grader.rules,
         device="cpu", precision="int8", engine="openvino", int8=Int8(numbers, about),
@@ -376,7 +378,7 @@ def main(argv: list[str] | None = None) -> None:
             flush=True,
         )
         if verdict["passes"] and (best is None or share > best[0]):
-            best = share, Int8(numbers, About(weights=weights, **verdict.pop("refitted"), measured=verdict))
+            best = share, Int8(numbers, Int8Metadata(weights=weights, **verdict.pop("refitted"), measured=verdict))
     if args.write:
         if best is None:
             raise KoaError("no attempt passes the guard; the model folder stays as it was.")

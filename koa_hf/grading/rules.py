@@ -105,7 +105,7 @@ class Rules(BaseModel):
         """The grade read from each row of probabilities: (n, 5) -> int (n,)."""
         return calibration.read_grades(probabilities, self.thresholds, self.power)
 
-    def in_int8(self, fitted: int8.About) -> "Rules":
+    def in_int8(self, fitted: int8.Int8Metadata) -> "Rules":
         """These rules with what was fitted again to the network in int8."""
         changed: dict[str, object] = {}
         if self.temperature is not None:

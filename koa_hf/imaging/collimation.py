@@ -3,8 +3,8 @@
 import numpy as np
 
 MIN_BORDER = 0.1
-"""Smallest border that is removed, as a share of the side. In the release's 6,604 training and validation crops, uniform
-air beside the leg takes up to 0.08 of the side, and the model was trained with it."""
+"""Smallest border that is removed, as a share of the side. In the release's 6,604 training and validation crops,
+uniform air beside the leg takes up to 0.08 of the side, and the model was trained with it."""
 
 _TOLERANCE = 0.03  # of the image's grey-level range: noise and JPEG ringing
 _SPECKLES = 0.02  # share of outlier pixels allowed in the border's innermost line

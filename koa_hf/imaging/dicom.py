@@ -135,9 +135,7 @@ def read_dicom(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str
     raise KoaError(f"{name} is a damaged DICOM file, or was cut short; export it again.")
 
 
-def _read_image(
-    data: bytes, name: str, max_pixels: int
-) -> tuple[np.ndarray, str | None, str | None, tuple[str, ...]]:
+def _read_image(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str | None, str | None, tuple[str, ...]]:
     dataset, syntax = _dataset(data, name, max_pixels)
     if "PixelData" not in dataset:
         kind = UID(dataset.get("SOPClassUID") or "")

@@ -139,7 +139,12 @@ def multi_scale_crops(film: Radiograph, box: Box) -> list[Radiograph]:
     x, y, width, height = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
     crops = [crop(film, box)]
     for s in (1 - BOX_MARGIN, 1 + BOX_MARGIN):
-        scaled = round(x - s * width / 2), round(y - s * height / 2), round(x + s * width / 2), round(y + s * height / 2)
+        scaled = (
+            round(x - s * width / 2),
+            round(y - s * height / 2),
+            round(x + s * width / 2),
+            round(y + s * height / 2),
+        )
         if scaled[0] < scaled[2] and scaled[1] < scaled[3]:
             crops.append(crop(film, scaled))
     return crops

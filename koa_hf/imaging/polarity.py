@@ -1,8 +1,8 @@
 """Polarity of a knee X-ray: bone bright (the usual display), or bone dark (a photographic negative).
 
-About 1.2 % of the public release are negatives, and PNG has no tag for it. The image is compared with a 14 x 14 template
-of bone, joint space and soft tissue in an anteroposterior knee. Ranks are compared instead of grey levels, so exposure,
-windowing and metal hardly matter. Uniform borders (collimation, padding) are removed first.
+About 1.2 % of the public release are negatives, and PNG has no tag for it. The image is compared with a 14 x 14
+template of bone, joint space and soft tissue in an anteroposterior knee. Ranks are compared instead of grey levels, so
+exposure, windowing and metal hardly matter. Uniform borders (collimation, padding) are removed first.
 """
 
 import numpy as np

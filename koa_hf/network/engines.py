@@ -1,8 +1,8 @@
-"""What computes the network up to its last feature map: torch, or OpenVINO, which is faster on CPUs.
+"""Inference engines, torch and OpenVINO (faster on CPUs), for the network up to its last feature map.
 
-An engine is a function: images float32 (batch, 3, size, size), values -1 to 1 -> the final feature map float32 (batch,
-2048, height, width), and float32 (batch, channels), the output of the layer that familiarity is measured at averaged
-over the image, or None. The head, the rules and everything after them stay in torch.
+An engine is a callable: images float32 (batch, 3, size, size), values -1 to 1 -> the final feature map float32 (batch,
+2048, height, width), and the spatially averaged output of the layer used for out-of-distribution detection, float32
+(batch, channels), or None. The head and all that follows stay in torch.
 """
 
 import contextlib
@@ -25,24 +25,24 @@ from koa_hf.network.int8 import Int8
 from koa_hf.network.model_folder import INT8_FILE
 from koa_hf.network.precision import DTYPES
 
-SMALLEST = 71  # pixels, the least that Xception's pooling takes
+SMALLEST = 71  # pixels, Xception's minimum input size
 TOLERANCES = {"fp32": 1e-3, "bf16": 0.05, "int8": 0.05}
-"""How far what OpenVINO computes may be from what torch does in float32, as a share of the largest value."""
+"""Largest deviation of OpenVINO from torch in float32, relative to the largest value."""
 
-LARGEST_BATCH = 8  # images; larger ones take more memory, and no less time an image
+LARGEST_BATCH = 8  # images; larger batches need more memory at the same time per image
 
-_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: of the layers that aren't
+_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: for the layers that are not quantised
 
 
 @dataclass(frozen=True)
 class Network:
-    """What an engine computes.
+    """A network for an engine.
 
     Attributes:
-        model: in evaluation mode, float32, on the device that computes it.
-        layer: the step of `xception.STEPS` that familiarity is measured at, or None.
+        model: in evaluation mode, float32, on the device to compute on.
+        layer: step of `xception.STEPS` whose output out-of-distribution detection uses, or None.
         image_size: pixels.
-        int8: its numbers for int8, where it has them.
+        int8: quantisation parameters, or None.
     """
 
     model: nn.Module
@@ -56,21 +56,20 @@ class Network:
 
 
 def build_engine(wanted: str, network: Network, precision: str) -> "TorchEngine | OpenVinoEngine":
-    """An engine for a network.
+    """Build an engine for a network.
 
     Args:
-        wanted: one of `ENGINES`. auto: OpenVINO where it is installed, the device is a CPU and OpenVINO computes the
-            same there; else torch.
-        precision: `fp32`, `bf16`, `fp16`, or `int8`, which only OpenVINO computes.
+        wanted: one of `ENGINES`. auto: OpenVINO on a CPU, if it is installed and agrees with torch; else torch.
+        precision: `fp32`, `bf16`, `fp16`, or `int8` (OpenVINO only).
 
     Raises:
-        KoaError: no such engine, or it was asked for by name and can't be used here.
+        KoaError: unknown engine, or the requested one can't be used on this machine.
     """
     if wanted not in ENGINES:
         raise KoaError(f"engine is {wanted!r}; choose one of {', '.join(ENGINES)}.")
     if precision == "int8":
         if wanted == "torch":
-            raise KoaError("torch doesn't compute int8 here; choose the engine openvino, or another precision.")
+            raise KoaError("int8 needs the engine openvino; choose it, or another precision.")
         return OpenVinoEngine(network, precision)
     if wanted == "torch" or (wanted == "auto" and network.device.type != "cpu"):
         return TorchEngine(network, precision)
@@ -83,13 +82,13 @@ def build_engine(wanted: str, network: Network, precision: str) -> "TorchEngine 
 
 
 class TorchEngine:
-    """The network as torch computes it, in any precision and on any device."""
+    """Torch: any floating-point precision, any device."""
 
     name = "torch"
 
     def __init__(self, network: Network, precision: str):
         self.layer, self.device, self.precision = network.layer, network.device, precision
-        # Rounded once: autocast would round all weights anew in every pass.
+        # Cast once: autocast would cast all weights in every forward pass.
         self.model = xception.folded(network.model).to(DTYPES[precision])
 
     @torch.inference_mode()
@@ -100,13 +99,13 @@ class TorchEngine:
 
 
 class OpenVinoEngine:
-    """The network as OpenVINO computes it on a CPU.
+    """OpenVINO on a CPU.
 
-    It is converted once for each set of weights, compared with torch, and kept in `cache_folder()`. What one processor
-    computes says nothing of another with other instructions, so each kind compares anew.
+    The network is converted once for each set of weights, compared with torch, and cached in `cache_folder()`. The
+    cache key holds the CPU's instruction set, because agreement on one does not imply agreement on another.
 
     Raises:
-        KoaError: OpenVINO isn't installed, can't do this, or computes something else than torch does.
+        KoaError: OpenVINO is not installed, can't compile the network, or disagrees with torch.
     """
 
     name = "openvino"
@@ -118,7 +117,7 @@ class OpenVinoEngine:
                 f"{network.device} in {precision}; choose the engine torch."
             )
         if precision == "int8" and network.int8 is None:
-            raise KoaError("this model has no network in int8; choose another precision.")
+            raise KoaError("this model has no int8 network; choose another precision.")
         if importlib.util.find_spec("openvino") is None:
             raise KoaError("OpenVINO isn't installed here; run `pip install openvino`, or choose the engine torch.")
         self._measures = network.layer is not None
@@ -131,7 +130,7 @@ class OpenVinoEngine:
         except (OSError, RuntimeError) as error:
             instead = "another precision" if precision == "int8" else "the engine torch"
             raise KoaError(
-                f"OpenVINO can't take this network in {precision} ({str(error).splitlines()[0]}); choose {instead}."
+                f"OpenVINO can't run this network in {precision} ({str(error).splitlines()[0]}); choose {instead}."
             ) from error
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -142,9 +141,9 @@ class OpenVinoEngine:
 
 
 def batch_sizes(images: int) -> list[int]:
-    """Powers of two that add up to so many images, the largest first; none is over `LARGEST_BATCH`.
+    """Split a number of images into powers of two up to `LARGEST_BATCH`, largest first.
 
-    OpenVINO keeps memory for the largest batch that it has seen, and what it has prepared for each size.
+    OpenVINO keeps memory for the largest batch that it has seen, and a prepared graph for each size.
     """
     sizes = [LARGEST_BATCH] * (images // LARGEST_BATCH)
     rest = images % LARGEST_BATCH
@@ -162,14 +161,14 @@ class _Features(nn.Module):
 
 
 def cache_folder() -> Path:
-    """Where converted networks are kept: the environment variable KOA_CACHE, or koa-hf in the user's cache folder."""
+    """Folder of converted networks: the environment variable KOA_CACHE, or koa-hf in the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("KOA_CACHE") or Path(base, "koa-hf"))
 
 
 def _converted(network: Network, numbers: Int8 | None) -> Path:
-    """The network as an OpenVINO file, made and compared with torch where it isn't there yet."""
-    import openvino
+    """The network as an OpenVINO file; converted and compared with torch unless it is cached."""
+    import openvino  # optional, and 0.2 s, which the engine torch does not need
 
     weights = xception.fingerprint(network.model)
     if numbers and numbers.about.weights != weights:
@@ -185,7 +184,7 @@ def _converted(network: Network, numbers: Int8 | None) -> Path:
     folded = xception.folded(network.model).float().cpu()
     traced = _Features(int8.quantised(folded, numbers) if numbers else folded, network.layer)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:  # the folder appears whole
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:  # renamed at the end: atomic
         made = Path(temporary, "made")
         made.mkdir()
         openvino.save_model(convert_to_openvino(traced, network.image_size), made / file.name, compress_to_fp16=False)
@@ -197,36 +196,36 @@ def _converted(network: Network, numbers: Int8 | None) -> Path:
 
 
 def _check_in_bf16(network: Network, found, checked: Path) -> None:
-    """Compare what OpenVINO computes in bfloat16 with torch in float32, once: `checked` is there from then on."""
+    """Compare OpenVINO in bfloat16 with torch in float32, once: the file `checked` records success."""
     if not checked.exists():
         folded = _Features(xception.folded(network.model).float().cpu(), network.layer)
         check_agreement(folded, found, network.image_size, TOLERANCES["bf16"])
-        with contextlib.suppress(OSError):  # a cache that can only be read; then it is compared at every start
+        with contextlib.suppress(OSError):  # a read-only cache: compared at every start
             checked.touch()
 
 
 def convert_to_openvino(network: nn.Module, image_size: int):
-    """A network of images (batch, 3, image_size, image_size) as a model of OpenVINO's in float32, unchecked."""
-    # OpenVINO's own converter reports its use to its maker without asking; the frontend that it is built on doesn't.
+    """Convert a network of images (batch, 3, image_size, image_size) to an OpenVINO model in float32, unchecked."""
+    # openvino.convert_model sends telemetry without asking; the frontend underneath does not.
     from openvino._offline_transformations import apply_moc_transformations
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    example = torch.zeros(1, 3, SMALLEST, SMALLEST)  # nothing in the network depends on the size
+    example = torch.zeros(1, 3, SMALLEST, SMALLEST)  # the graph does not depend on the size
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch would rather trace in another way
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is deprecated; this frontend needs it
         traced = torch.jit.trace(network, example, check_trace=False)  # `check_agreement` checks it
     frontend = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced, example_input=example)  # has to outlive the conversion
     converted = frontend.convert(frontend.load(decoder))
     converted.reshape([-1, 3, image_size, image_size])
-    # Computes what is constant. Without it the ranges for int8 stay formulas, and OpenVINO computes in float32.
+    # Constant folding. Without it the int8 ranges stay expressions, and OpenVINO computes in float32.
     apply_moc_transformations(converted, False)
     return converted
 
 
 def compile_for_cpu(model, precision: str, **options):
-    """A model of OpenVINO's, or the file of one, made ready for the CPU in `fp32`, `bf16` or `int8`."""
+    """Compile an OpenVINO model, or the file of one, for the CPU in `fp32`, `bf16` or `int8`."""
     import openvino
 
     options["INFERENCE_PRECISION_HINT"] = _OPENVINO_PRECISIONS[precision]
@@ -234,13 +233,13 @@ def compile_for_cpu(model, precision: str, **options):
 
 
 def run_compiled(ready, images: torch.Tensor) -> list[torch.Tensor]:
-    """What a compiled network makes of images float32 (batch, 3, size, size), in memory of its own."""
+    """Outputs of a compiled model for images float32 (batch, 3, size, size), copied out of its buffers."""
     outputs = ready([images.contiguous().numpy()], share_inputs=True)
     return [torch.from_numpy(value.copy()) for value in outputs.values()]
 
 
 def check_agreement(network: nn.Module, ready, image_size: int, tolerance: float) -> None:
-    """Raise a RuntimeError where a compiled network differs from torch by more than that share of the largest value."""
+    """Raise a RuntimeError if a compiled model deviates from torch by more than `tolerance`; see `TOLERANCES`."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(2, 3, image_size, image_size, generator=generator) * 2 - 1
     with torch.no_grad():

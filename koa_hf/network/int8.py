@@ -1,9 +1,8 @@
-"""The network in int8: most of its convolutions in 8-bit whole numbers, for CPUs that multiply these fastest.
+"""The int8 quantised network: most convolutions in 8-bit integers, for CPUs with fast int8 instructions.
 
-`train/quantise.py` finds the numbers that this needs, holds the result to a guard (at least 99 % of the grades
-unchanged), and writes them to int8.safetensors of the model folder: for each convolution in int8 the range of what
-comes in, the size of one step of its weights, and its bias. The weights themselves are those of model.safetensors. The
-rules that were fitted again for int8 are in the file's metadata.
+`train/quantise.py` finds the quantisation parameters, requires at least 99 % of the grades to be unchanged, and writes
+int8.safetensors in the model folder: for each int8 convolution its input range, the step of its weights, and its bias.
+The weights themselves stay in model.safetensors. Calibration refitted for int8 is in the file's metadata.
 """
 
 import hashlib
@@ -24,15 +23,15 @@ from koa_hf.network.model_folder import INT8_FILE
 _ABOUT = "int8"
 
 
-class About(BaseModel):
-    """What goes with the numbers.
+class Int8Metadata(BaseModel):
+    """Metadata of the quantisation parameters.
 
     Attributes:
-        weights: `xception.fingerprint` of the network that they belong to.
-        temperature, thresholds, level: as in `koa_hf.grading.rules`, fitted to the network in int8.
-        shift: added to the logits; what int8 takes from them on average.
-        unfamiliarity: what distances from the training knees are divided by, so that their median is that in float32.
-        measured: how the grades compare with those in float32; for people, not used.
+        weights: `xception.fingerprint` of the network they belong to.
+        temperature, thresholds, level: as in `koa_hf.grading.rules`, refitted to the int8 network.
+        shift: added to the logits; their mean difference between float32 and int8.
+        unfamiliarity: divisor of the distances from the training knees that restores float32's median.
+        measured: agreement of the grades with float32, for the record.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,64 +48,67 @@ class About(BaseModel):
 
 @dataclass(frozen=True)
 class Int8:
-    """One network's numbers.
+    """Quantisation parameters of one network.
 
     Attributes:
-        numbers: float32, by the convolution's name in the network as `xception.folded` makes it: `NAME.range` (2, c),
-            lowest and highest value that comes in, c is 1 or the number of its channels; `NAME.step` (out,), of its
-            weights; `NAME.bias` (out,) where it has one. And by the name of a separable convolution `NAME.between`
-            (channels,): see `even_out`.
+        numbers: float32, by the convolution's name in the network that `xception.folded` returns: `NAME.range` (2, c),
+            lowest and highest input value, c is 1 or the number of channels; `NAME.step` (out,), step of the weights;
+            `NAME.bias` (out,) if it has one. For separable convolutions also `NAME.between` (channels,), see
+            `even_out`.
     """
 
     numbers: dict[str, torch.Tensor]
-    about: About
+    about: Int8Metadata
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the numbers."""
+        """SHA-256 of the numbers."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.numbers.items()):
             digest.update(name.encode() + tensor.numpy().tobytes())
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
+        """Write `INT8_FILE` into a model folder."""
         with replacing(folder / INT8_FILE) as temporary:
             save_file(self.numbers, temporary, metadata={_ABOUT: self.about.model_dump_json()})
 
     @classmethod
     def load(cls, folder: Path) -> "Int8 | None":
-        """Those of a model folder; None where it has none.
+        """Read a model folder's `INT8_FILE`; None if there is none.
 
         Raises:
-            KoaError: the file is damaged, or was made by a later version of this project.
+            KoaError: the file is damaged, or written by another version of this project.
         """
         path = folder / INT8_FILE
         if not path.is_file():
             return None
         try:
             with safe_open(path, "pt") as opened:
-                about = About.model_validate_json((opened.metadata() or {}).get(_ABOUT, ""))
+                about = Int8Metadata.model_validate_json((opened.metadata() or {}).get(_ABOUT, ""))
                 return cls({name: opened.get_tensor(name) for name in opened.keys()}, about)  # noqa: SIM118
         except (OSError, SafetensorError, ValidationError) as error:
             raise KoaError(
-                f"{path} is damaged or made by another version of this project; get the model again, or remove it."
+                f"{path} is damaged or was made by another version of this project; download the model again, "
+                "or delete the file."
             ) from error
 
 
 def is_fast_here() -> bool:
-    """Whether this CPU has instructions for it (AVX512-VNNI or AMX); without them int8 is hardly faster."""
+    """True if this CPU has int8 instructions (AVX512-VNNI or AMX); without them int8 is hardly faster."""
     return torch.cpu._is_vnni_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @torch.no_grad()
 def even_out(network: nn.Module, between: dict[str, torch.Tensor]) -> None:
-    """Move a scale for each channel from the first to the second half of separable convolutions, in place.
+    """Equalise channel ranges inside separable convolutions, in place (Nagel et al. 2019).
 
-    Nothing lies between the halves, so the network computes the same; but the channels there reach equally far, and
-    one range suits them all.
+    Cross-layer equalisation, https://arxiv.org/abs/1906.04721: divides the depthwise convolution's channels by a scale,
+    and multiplies the pointwise convolution's inputs by it. There is nothing between the two, so the output is
+    unchanged, but all channels fit one range.
 
     Args:
-        between: float32 (channels,) by the separable convolution's name: what its channels are divided by.
+        between: float32 (channels,), the scale, by the separable convolution's name.
     """
     for name, scale in between.items():
         separable = network.get_submodule(name)
@@ -115,9 +117,9 @@ def even_out(network: nn.Module, between: dict[str, torch.Tensor]) -> None:
 
 
 def quantised(network: nn.Module, int8: Int8) -> nn.Module:
-    """A network as `xception.folded` makes it, float32 on the CPU, changed in place to compute what it does in int8.
+    """Insert fake quantisation into a network that `xception.folded` returned, float32 on the CPU, in place.
 
-    Torch still computes in float32, with values rounded to those that int8 has; OpenVINO makes int8 of it.
+    Torch still computes in float32, with values rounded to int8's; OpenVINO turns it into int8.
 
     Raises:
         KoaError: the numbers don't fit the network.
@@ -131,17 +133,19 @@ def quantised(network: nn.Module, int8: Int8) -> nn.Module:
             rounded = _Rounded(network.get_submodule(name), range_, step, numbers.get(f"{name}.bias"))
             setattr(network.get_submodule(parent), last, rounded)
     except (AttributeError, KeyError, RuntimeError) as error:
-        raise KoaError(f"{INT8_FILE} is of another network ({error}); get the model again, or remove it.") from error
+        raise KoaError(
+            f"{INT8_FILE} belongs to another network ({error}); download the model again, or delete the file."
+        ) from error
     return network
 
 
 class _Rounded(nn.Module):
-    """A convolution whose input and weights are rounded to 256 and 255 values."""
+    """A convolution with fake-quantised input (256 levels) and weights (255 levels)."""
 
     def __init__(self, convolution: nn.Conv2d, range_: torch.Tensor, step: torch.Tensor, bias: torch.Tensor | None):
         super().__init__()
         if len(step) != convolution.out_channels or range_.shape[1] not in (1, convolution.in_channels):
-            raise RuntimeError("its numbers have other shapes")
+            raise RuntimeError("shapes differ")
         self.convolution = convolution
         if bias is not None:
             convolution.bias = nn.Parameter(bias, requires_grad=False)

@@ -1,4 +1,4 @@
-"""Losses over KL logits. Each returns one value an image, so that the caller decides how to average."""
+"""Losses over KL logits. Each returns one value per image; the caller averages."""
 
 import torch
 from torch.nn import functional
@@ -10,18 +10,18 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: f
 
 
 def soft_ordinal(logits: torch.Tensor, labels: torch.Tensor, width: float = 0.5) -> torch.Tensor:
-    """Cross-entropy towards a target that gives neighbouring grades a share: softmax over i of -(i - label)^2 / width.
+    """Cross-entropy with soft ordinal targets, softmax over i of -(i - label)^2 / width.
 
-    A doubtful knee is no complete miss for "none" or "minimal". Diaz and Marathe 2019 (CVPR), "Soft Labels for Ordinal
-    Regression", with the squared distance as metric.
+    Neighbouring grades cost less than distant ones. Diaz and Marathe 2019 (CVPR), "Soft Labels for Ordinal Regression",
+    with the squared distance.
 
     Args:
         logits: float (batch, 5).
         labels: int64 (batch,).
-        width: in squared grades; towards 0 the target becomes one-hot.
+        width: in squared grades; the target becomes one-hot towards 0.
 
     Returns:
-        float32 (batch,), 0 and up; its least value is the target's entropy.
+        float32 (batch,), 0 and up; its minimum is the target's entropy.
     """
     grades = torch.arange(logits.shape[1], device=logits.device)
     target = functional.softmax(-((grades - labels[:, None]) ** 2).float() / width, dim=1)
@@ -29,10 +29,10 @@ def soft_ordinal(logits: torch.Tensor, labels: torch.Tensor, width: float = 0.5)
 
 
 def focal(logits: torch.Tensor, labels: torch.Tensor, alpha: float = 0.25, gamma: float = 2.0) -> torch.Tensor:
-    """Categorical focal cross-entropy as Keras defines it: alpha (1 - p)^gamma (-log p), p that of the true grade.
+    """Categorical focal cross-entropy as in Keras: alpha (1 - p)^gamma (-log p), p of the true grade.
 
-    Lin et al. 2017, https://arxiv.org/abs/1708.02002; keras.losses.CategoricalFocalCrossentropy. `alpha` scales every
-    grade alike, so it acts as a factor on the learning rate (not with Adam) and on the printed loss.
+    Lin et al. 2017, https://arxiv.org/abs/1708.02002; keras.losses.CategoricalFocalCrossentropy. `alpha` scales all
+    grades alike, so it only scales the loss.
 
     Args:
         logits: float (batch, 5).
@@ -46,13 +46,13 @@ def focal(logits: torch.Tensor, labels: torch.Tensor, alpha: float = 0.25, gamma
 
 
 def distillation(logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy towards another model's probabilities (Hinton et al. 2015, https://arxiv.org/abs/1503.02531).
+    """Cross-entropy with a teacher's probabilities (Hinton et al. 2015, https://arxiv.org/abs/1503.02531).
 
     Args:
         logits: float (batch, 5).
-        teacher: float (batch, 5), the other model's logits.
+        teacher: float (batch, 5), teacher logits.
 
     Returns:
-        float32 (batch,), 0 and up; its least value is the entropy of the teacher's probabilities.
+        float32 (batch,), 0 and up; its minimum is the entropy of the teacher's probabilities.
     """
     return functional.cross_entropy(logits.float(), teacher.float().softmax(1), reduction="none")

@@ -1,39 +1,43 @@
-"""A model folder or Hub id -> a folder on this machine, downloaded where it has to be. Nothing here needs torch."""
+"""Model folder or Hub id -> local folder, downloaded if needed. Needs no torch."""
 
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import huggingface_hub
+from huggingface_hub import errors
+
 from koa_hf.checksums import is_damaged, sha256
 from koa_hf.errors import KoaError
+from koa_hf.retry import retried
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INT8_FILE = "int8.safetensors"
-"""What `koa_hf.network.int8` needs beside the weights; optional."""
+"""Parameters of `koa_hf.network.int8`; optional."""
 RECIPE_BEFORE_FILE = "recipe_before.yaml"
-"""The recipe of the run that this one continued."""
+"""The recipe of the run that this run continued."""
 
 BUNDLED_MODEL = "models/koa-xception"
-"""The model that comes with the project, relative to the repository."""
+"""Path of the bundled model, relative to the repository."""
 
 MODEL_NAME_FILE = "KOA_MODEL"
 """A file beside app.py that names the model to use, in a copy of the demo made by `koa push space`."""
 
-RETRY_SECONDS = (1, 3)  # somebody waits for a page or a prompt
+RETRY_SECONDS = (1, 3)  # short: a user waits
 _HUB_FILES = ("*.json", "*.safetensors", "*.yaml", "README.md")
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Where a model is, and what it is called.
+    """A model on this machine.
 
     Attributes:
-        folder: of this machine; of a model on the Hub, its place in the cache.
-        model_id: the folder or Hub id it was asked for by.
-        revision: Hub commit, or the first 12 hexadecimal digits of the weights' sha256.
-        note: what the model's maker wants every user to read (`koa_note` in config.json); may be empty.
+        folder: local folder; of a model on the Hub, its snapshot in the cache.
+        model_id: folder or Hub id, as requested.
+        revision: Hub commit, or the first 12 hexadecimal digits of the weights' SHA-256.
+        note: the model author's notice to users (`koa_note` in config.json); may be empty.
     """
 
     folder: Path
@@ -43,15 +47,15 @@ class ModelFolder:
 
 
 def find_model(model: str | os.PathLike | None = None, revision: str | None = None) -> ModelFolder:
-    """The folder of a model, which is downloaded where it is one of the Hub's.
+    """Find a model, and download it if it is on the Hub.
 
     Args:
-        model: a folder, or a Hub id such as `user/koa-xception`, also with a revision, `user/koa-xception@v1.0`; a
-            folder of that name wins. By default `default_model()`, the bundled one.
+        model: folder, or Hub id such as `user/koa-xception` or, with a revision, `user/koa-xception@v1.0`. A folder of
+            that name takes precedence. By default `default_model()`.
         revision: branch, tag or commit on the Hub.
 
     Raises:
-        KoaError: no such model, not one of ours, damaged, or the Hub can't be reached or says no.
+        KoaError: no such model, another architecture, damaged, or the Hub is unreachable or denies access.
     """
     model = default_model() if model is None else model
     is_local = Path(model).is_dir()
@@ -72,10 +76,10 @@ def find_model(model: str | os.PathLike | None = None, revision: str | None = No
 
 
 def read_config(folder: Path) -> dict:
-    """What a model folder's config.json says.
+    """Read a model folder's config.json.
 
     Raises:
-        KoaError: the folder isn't one of ours, or is damaged.
+        KoaError: not a model folder, or config.json is damaged.
     """
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / file).is_file():
@@ -85,17 +89,15 @@ def read_config(folder: Path) -> dict:
     except ValueError:
         config = None
     if not isinstance(config, dict):
-        raise KoaError(f"{folder / CONFIG_FILE} is damaged or not a timm config; get the model again.")
+        raise KoaError(f"{folder / CONFIG_FILE} is damaged or not a timm config; download the model again.")
     return config
 
 
 def default_model() -> str:
-    """The model to use when none is named.
-
-    The environment variable KOA_MODEL, else what the file KOA_MODEL of a Space says, else the bundled model.
+    """The default model: the environment variable KOA_MODEL, else a Space's file KOA_MODEL, else the bundled model.
 
     Raises:
-        KoaError: there is none, as where only the package was installed.
+        KoaError: there is none, as in an installation without the repository.
     """
     if named := os.environ.get("KOA_MODEL"):
         return named
@@ -105,17 +107,11 @@ def default_model() -> str:
     bundled = repository / BUNDLED_MODEL
     if not (bundled / CONFIG_FILE).is_file():
         raise KoaError("there is no bundled model here; give a model folder or a Hub id.")
-    # As short as it can be said from here; it is shown to people.
+    # Relative if possible, because users see it.
     return BUNDLED_MODEL if Path(BUNDLED_MODEL).resolve() == bundled else str(bundled)
 
 
 def _download(model_id: str, revision: str | None) -> Path:
-    # Imported here because a local folder shouldn't pay for it, nor need it.
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    from koa_hf.retry import retried
-
     try:
         huggingface_hub.utils.validate_repo_id(model_id)
     except errors.HFValidationError as error:
@@ -140,12 +136,12 @@ def _download(model_id: str, revision: str | None) -> Path:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise KoaError(
-            f"{model_id} is neither a folder here nor a model on the Hub that you may see; check the name, "
+            f"{model_id} is neither a local folder nor a model on the Hub that you can access; check the name, "
             "or run `hf auth login` if it is private."
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise KoaError(
-            f"{model_id} is not a folder here, and the Hub can't be reached, or fails, to download it; "
+            f"{model_id} is not a local folder, and the Hub can't be reached or fails to deliver it; "
             "check the name, connect to the internet, or give a local folder."
         ) from error
     except errors.HfHubHTTPError as error:
@@ -153,13 +149,13 @@ def _download(model_id: str, revision: str | None) -> Path:
         if status in (401, 403):
             raise KoaError(f"the Hub refuses access to {model_id} (HTTP {status}); run `hf auth login`.") from error
         raise KoaError(f"the Hub failed to deliver {model_id} (HTTP {status}); try again later.") from error
-    except Exception as error:  # a full disk, a proxy, a connection lost midway: the HTTP client has its own errors
+    except Exception as error:  # full disk, proxy, lost connection: the HTTP client has errors of its own
         raise KoaError(f"{model_id} can't be downloaded ({error}); try again, or give a local folder.") from error
     for file in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / file).is_file():
-            raise KoaError(f"{model_id} on the Hub is not a model that can be used here: it has no {file}.")
+            raise KoaError(f"{model_id} on the Hub is not a model of this project: it has no {file}.")
         if is_damaged(folder / file):
             raise KoaError(
-                f"{file} of {model_id} differs from what the Hub holds, in spite of a second download; try again later."
+                f"{file} of {model_id} differs from the file on the Hub even after a second download; try again later."
             )
     return folder

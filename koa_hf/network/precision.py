@@ -1,4 +1,4 @@
-"""Which number format a device computes in."""
+"""Floating-point precision, chosen by device."""
 
 import functools
 import time
@@ -9,18 +9,17 @@ from koa_hf.errors import KoaError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-WORTH_ROUNDING = 1.2  # bfloat16 keeps 8 of float32's 24 bits: for less than this factor it isn't worth that
+WORTH_ROUNDING = 1.2  # smallest speed-up for which bfloat16, with 8 of float32's 24 bits, is chosen
 
 
 def choose_precision(wanted: str = "auto", device: str | torch.device = "cpu") -> str:
-    """`fp32`, `bf16` or `fp16` for a device.
+    """Choose `fp32`, `bf16` or `fp16` for a device.
 
-    auto: on CPUs bfloat16 where the hardware has it (AVX512-BF16 or AMX) and multiplies matrices faster with it, which
-    is measured once a process, in about a tenth of a second; else float32. On NVIDIA GPUs bfloat16 from compute
-    capability 8 on, else float16.
+    auto: on CPUs bfloat16 if the hardware has it (AVX512-BF16 or AMX) and multiplies matrices faster in it, measured
+    once per process in about 0.1 s; else float32. On NVIDIA GPUs bfloat16 from compute capability 8 on, else float16.
 
     Raises:
-        KoaError: float16 on a CPU, which computes it slower than float32.
+        KoaError: float16 on a CPU, where it is slower than float32.
     """
     on_cpu = torch.device(device).type == "cpu"
     if wanted == "fp16" and on_cpu:
@@ -33,24 +32,24 @@ def choose_precision(wanted: str = "auto", device: str | torch.device = "cpu") -
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """A context in which torch computes in `fp32`, `bf16` or `fp16` on a device."""
+    """Autocast context for `fp32` (disabled), `bf16` or `fp16` on a device."""
     dtype = DTYPES[precision]
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def _has_bf16() -> bool:
-    """Whether this CPU has instructions for bfloat16; that doesn't say that they pay."""
+    """True if this CPU has bfloat16 instructions, fast or not."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @functools.cache
 def bf16_speedup() -> float:
-    """How many times faster than in float32 this CPU multiplies matrices in bfloat16.
+    """Measured speed-up of bfloat16 over float32 in matrix products on this CPU.
 
-    To have the instructions isn't enough: AMD's Zen 4 and Intel's AMX multiply bfloat16 two and more times as fast,
-    but an Intel core with AVX512-BF16 and without AMX takes twice as long as in float32.
+    Measured, because the instructions alone say little: AMD's Zen 4 and Intel's AMX are at least twice as fast in
+    bfloat16, but an Intel core with AVX512-BF16 and without AMX takes twice as long as in float32.
     """
-    # The middle flow's product on four images; both formats in turn, so that a busy machine slows both down.
+    # The middle flow's product on four images; formats alternate, so that a busy machine slows both.
     pixels, weights = torch.ones(4 * 19 * 19, 728), torch.ones(728, 728)
     pairs = {"fp32": (pixels, weights), "bf16": (pixels.bfloat16(), weights.bfloat16())}
     seconds = dict.fromkeys(pairs, float("inf"))

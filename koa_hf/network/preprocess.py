@@ -1,8 +1,7 @@
-"""Radiograph -> model input. The one place where the transform is defined.
+"""The input transform, `Radiograph` -> tensor.
 
-Training, evaluation, the Grader and the `pretrained_cfg` in a model's config.json all describe this transform:
-squash to a square, bicubic, three equal channels, mean and standard deviation 0.5 (values -1 to 1, as Xception's
-authors trained it).
+Training, evaluation, the Grader and the `pretrained_cfg` in config.json all use this transform: squash to a square,
+bicubic, three equal channels, mean and standard deviation 0.5 (values -1 to 1, as Xception's authors trained it).
 """
 
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ MEAN = STD = 0.5
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Image size in pixels; everything else about the transform is fixed."""
+    """The transform. Only the image size, in pixels, is configurable."""
 
     image_size: int = 299
 
@@ -32,7 +31,7 @@ class Preprocessing:
         return normalise(torch.from_numpy(self.to_uint8(radiograph)))
 
     def pretrained_cfg(self) -> dict:
-        """The same transform in the words of timm's `pretrained_cfg`."""
+        """The same transform as entries of timm's `pretrained_cfg`."""
         return {
             "input_size": [3, self.image_size, self.image_size],
             "fixed_input_size": False,

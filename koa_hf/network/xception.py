@@ -1,7 +1,7 @@
-"""timm's Xception for KL grades: build it, split it into a frozen trunk and a trained tail, save and load it.
+"""timm's Xception for KL grades: build, cut into a frozen trunk and a trained tail, save, load.
 
-The network is `legacy_xception` of timm (Chollet 2017, https://arxiv.org/abs/1610.02357). It ends in average pooling
-and one linear layer.
+`legacy_xception` of timm (Chollet 2017, https://arxiv.org/abs/1610.02357), which ends in average pooling and one linear
+layer.
 """
 
 import copy
@@ -28,17 +28,17 @@ from koa_hf.network.preprocess import Preprocessing
 ARCHITECTURE = "legacy_xception"
 
 BLOCKS = tuple(f"block{i}" for i in range(1, 13))
-# The network as a sequence of named steps. A cut is the name of the step that the tail begins with. block11 is two
-# steps, because a cut goes through it: `block11_start` puts out what its first two separable convolutions make of its
-# input, and the input itself, which the addition at its end needs: (batch, 2, 728, height, width).
+# The network as a sequence of named steps. A cut is the name of the tail's first step. block11 is two steps, because a
+# cut goes through it: `block11_start` outputs the activation after its first two separable convolutions and, for the
+# residual addition, its input, stacked: (batch, 2, 728, height, width).
 STEPS = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", *BLOCKS[:-2], "block11_start", *BLOCKS[-2:])
 STEPS += ("conv3", "bn3", "act3", "conv4", "bn4", "act4", "global_pool", "head_drop", "fc")
-_START = 6  # so many layers of block11.rep belong to block11_start
+_START = 6  # number of layers of block11.rep in block11_start
 
 
 @dataclass(frozen=True)
 class TrainablePart:
-    """What a stage trains: parameters whose name starts with one of `prefixes`; the tail begins at step `cut`."""
+    """The parameters that a stage trains, by prefixes of their names; the tail begins at step `cut`."""
 
     cut: str
     prefixes: tuple[str, ...]
@@ -61,11 +61,11 @@ TRAINABLE_PARTS = {
 class Tail(nn.Module):
     """The steps of an Xception from `first` on, sharing its parameters, buffers and parameter names.
 
-    Computes the same as the network, faster: a normalisation that uses its running statistics is a linear map, and is
-    multiplied into the weights of the convolution before it, anew in each step. The gradient takes the same way back.
-    Nothing is changed in place: where the linear map puts out a view, autograd would copy it over and over for that.
+    Equivalent to the network, but faster: batch normalisation with running statistics is folded into the preceding
+    pointwise convolution in each forward pass, differentiably. No in-place operations: autograd would copy the linear
+    layer's output view for each.
 
-    forward: the activation at the cut (the image where `first` is `conv1`) -> logits, float (batch, 5).
+    forward: the activation at the cut (the image if `first` is `conv1`) -> logits, float (batch, 5).
     """
 
     def __init__(self, model: nn.Module, first: str):
@@ -92,7 +92,7 @@ class Tail(nn.Module):
 
 
 def _block(block: nn.Module, activation: torch.Tensor) -> torch.Tensor:
-    """A block; activations of five dimensions are what `block11_start` puts out."""
+    """A block; a five-dimensional activation is the output of `block11_start`."""
     first, inner = (0, activation) if activation.ndim == 4 else (_START, activation[:, 0])
     shortcut = activation if activation.ndim == 4 else activation[:, 1]
     layers = list(block.rep)
@@ -113,22 +113,22 @@ def _separable(convolution: nn.Module, norm: nn.Module, activation: torch.Tensor
 
 
 def _pointwise(convolution: nn.Conv2d, norm: nn.BatchNorm2d, activation: torch.Tensor) -> torch.Tensor:
-    """A 1x1 convolution and the normalisation after it."""
+    """A 1x1 convolution and the batch normalisation after it."""
     if norm.training:
         return norm(convolution(activation))
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     weight, bias = convolution.weight.flatten(1) * scale[:, None], norm.bias - norm.running_mean * scale
     step = convolution.stride[0]
-    # As a matrix product: on CPUs its backward pass takes three quarters of the convolution's.
+    # As a matrix product, whose backward pass takes 3/4 of the convolution's time on CPUs.
     pixels = activation.movedim(1, -1)[:, ::step, ::step]
-    # Flat, since `linear` takes what can't be viewed flat, without a gradient, for one small product an image.
+    # Flattened, because without a gradient `linear` computes non-contiguous input as one small product per image.
     return nn.functional.linear(pixels.flatten(0, -2), weight, bias).unflatten(0, pixels.shape[:-1]).movedim(-1, 1)
 
 
 def folded(model: nn.Module) -> nn.Module:
-    """A copy of a model in which each normalisation is folded into the convolution before it.
+    """A frozen copy of a model, in evaluation mode, with batch normalisation folded into the convolutions.
 
-    For frozen layers only: in evaluation mode it computes the same function (to rounding), in two thirds of the time.
+    Computes the same function up to rounding, in two thirds of the time.
     """
     copied = copy.deepcopy(model).eval()
     for block in [getattr(copied, name) for name in BLOCKS]:
@@ -150,7 +150,7 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def run_steps(model: nn.Module, activation: torch.Tensor, first: str, before: str) -> torch.Tensor:
-    """Run a model from step `first` up to, not including, step `before`; both may be any of `STEPS`."""
+    """Run a model from step `first` up to, but excluding, step `before`; both are any of `STEPS`."""
     steps = STEPS[STEPS.index(first) : STEPS.index(before)]
     for step in steps:
         if step == "block11_start":
@@ -168,7 +168,7 @@ def run_steps(model: nn.Module, activation: torch.Tensor, first: str, before: st
 def features(
     model: nn.Module, images: torch.Tensor, layer: str | None = None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The final feature map, and what one step on the way to it put out, averaged over the image.
+    """The final feature map, and the spatially averaged output of one step before it.
 
     Args:
         images: float32 (batch, 3, size, size), values -1 to 1.
@@ -185,14 +185,14 @@ def features(
 
 
 def select_trainable(model: nn.Module, part: str) -> None:
-    """Let only the parameters of `part` (a key of `TRAINABLE_PARTS`) require a gradient."""
+    """Set `requires_grad` for the parameters of `part` (a key of `TRAINABLE_PARTS`), and clear it for all others."""
     prefixes = TRAINABLE_PARTS[part].prefixes
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(prefixes))
 
 
 def depth_from_head(parameter_name: str) -> int:
-    """How many blocks lie between a parameter and the head: 0 for `fc`, 1 for the exit convolutions, 13 for block1."""
+    """Number of blocks between a parameter and the head: 0 for `fc`, 1 for the exit convolutions, 13 for block1."""
     step = parameter_name.split(".")[0]
     if step == "fc":
         return 0
@@ -202,11 +202,11 @@ def depth_from_head(parameter_name: str) -> int:
 
 
 def train_mode(model: nn.Module, batch_norm: str) -> None:
-    """Set training mode for what is trained; frozen layers, and frozen batch normalisation, stay in evaluation mode.
+    """Set training mode; batch normalisation that is frozen stays in evaluation mode.
 
     Args:
-        batch_norm: `frozen` keeps the running statistics of every normalisation (its scale and shift are trained
-            where they are unfrozen); `batch` uses and updates batch statistics in unfrozen normalisations.
+        batch_norm: `frozen` keeps all running statistics (scale and shift train where unfrozen); `batch` uses and
+            updates batch statistics where scale and shift are unfrozen.
     """
     model.train()
     for module in model.modules():
@@ -216,14 +216,14 @@ def train_mode(model: nn.Module, batch_norm: str) -> None:
 
 
 def build(weights: str | os.PathLike | None = None, pretrained: bool = True, drop_rate: float = 0.0) -> nn.Module:
-    """An Xception with a new 5-way head, float32, on the CPU.
+    """Build an Xception with a new 5-way head, float32, on the CPU.
 
     Args:
-        weights: a safetensors file of ImageNet weights; without one timm downloads them.
-        pretrained: False starts from random weights and needs neither.
+        weights: safetensors file of ImageNet weights; None: timm downloads them.
+        pretrained: False: random weights, no file and no download.
 
     Raises:
-        KoaError: the file is missing or isn't an Xception, or the download failed.
+        KoaError: the file is missing or not an Xception, or the download failed.
     """
     if not pretrained:
         return timm.create_model(ARCHITECTURE, num_classes=NUM_GRADES, drop_rate=drop_rate)
@@ -246,10 +246,10 @@ def build(weights: str | os.PathLike | None = None, pretrained: bool = True, dro
 
 
 def estimate_batch_norm_statistics(model: nn.Module, images: torch.Tensor) -> None:
-    """Set every running mean and variance to those of one batch, float32 (batch, 3, height, width).
+    """Set all running means and variances to those of one batch, float32 (batch, 3, height, width).
 
-    A randomly initialised network needs this before its trunk is frozen: with the default statistics (mean 0,
-    variance 1) the activations grow from block to block.
+    Needed before the trunk of a randomly initialised network is frozen: with the initial statistics (mean 0, variance
+    1) activations grow from block to block.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -264,7 +264,7 @@ def estimate_batch_norm_statistics(model: nn.Module, images: torch.Tensor) -> No
 
 
 def fingerprint(model: nn.Module, before: str | None = None) -> str:
-    """sha256 over names, shapes and values of all parameters and buffers in front of step `before` (None: all)."""
+    """SHA-256 of names, shapes and values of all parameters and buffers before step `before` (None: all)."""
     kept = STEPS if before is None else STEPS[: STEPS.index(before)]
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -283,11 +283,11 @@ def _step_of(parameter_name: str) -> str:
 def save_model(
     model: nn.Module, folder: str | os.PathLike, image_size: int, note: str = "", dtype: torch.dtype | None = None
 ) -> None:
-    """Write config.json, model.safetensors and checksums.json: loadable by this project, timm and transformers.
+    """Write config.json, model.safetensors and checksums.json, loadable by this project, timm and transformers.
 
     Args:
-        note: a sentence that every user of the model has to see, kept under `koa_note`.
-        dtype: of the stored weights, which are computed with in float32 all the same; None: as they are.
+        note: notice to all users of the model, stored as `koa_note`.
+        dtype: storage type of the weights (inference stays float32); None: unchanged.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -318,17 +318,17 @@ def save_model(
 
 
 def load_model(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
-    """Read a model folder: the network in evaluation mode, float32, and the preprocessing it was trained with.
+    """Load a model folder: the network in evaluation mode, float32, and its preprocessing.
 
     Raises:
-        KoaError: the folder isn't one of ours, or is damaged.
+        KoaError: the folder is not a model of this project, or is damaged.
     """
     folder = Path(folder)
     config = read_config(folder)
     try:
         architecture, size = config["architecture"], config["pretrained_cfg"]["input_size"][-1]
     except (KeyError, TypeError, IndexError) as error:
-        raise KoaError(f"{folder / CONFIG_FILE} is damaged or not a timm config; get the model again.") from error
+        raise KoaError(f"{folder / CONFIG_FILE} is damaged or not a timm config; download the model again.") from error
     if architecture != ARCHITECTURE or config.get("num_classes") != NUM_GRADES:
         raise KoaError(
             f"{folder} holds a {architecture} with {config.get('num_classes')} classes; "
@@ -345,11 +345,11 @@ def save_weights(
     instead: dict[str, torch.Tensor] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write all parameters and buffers as safetensors; the file appears whole or not at all.
+    """Write all parameters and buffers as safetensors, atomically.
 
     Args:
-        instead: values to write in place of the model's own, by name.
-        dtype: what floating-point values are stored as; None: as they are.
+        instead: tensors to write in place of the model's own, by name.
+        dtype: storage type of floating-point tensors; None: unchanged.
     """
     state = {**model.state_dict(), **(instead or {})}
     tensors = {
@@ -359,16 +359,16 @@ def save_weights(
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replacing(Path(path)) as partial:
         save_file(tensors, partial, metadata={"format": "pt"})
-        partial.chmod(0o644)  # safetensors makes files that only their owner can read
+        partial.chmod(0o644)  # safetensors creates owner-only files
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
-    """Read what `save_weights` wrote into a model, in place.
+    """Load a file written by `save_weights` into a model, in place.
 
     Raises:
-        KoaError: the file is damaged or of another network.
+        KoaError: the file is damaged or belongs to another network.
     """
     try:
         model.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise KoaError(f"{path} is damaged or of another network; get the model again.") from error
+        raise KoaError(f"{path} is damaged or belongs to another network; download the model again.") from error
