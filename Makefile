@@ -1,6 +1,7 @@
-# make demo    the demo on http://127.0.0.1:7860, from nothing
-# make test    the whole suite, from nothing
-# make help    all that there is
+# make demo     the demo on http://127.0.0.1:7860
+# make test     the test suite
+# make help     all targets
+# Each installs what it needs into a virtual environment, .venv.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -9,27 +10,29 @@ HOST ?= 127.0.0.1
 PORT ?= 7860
 MODEL ?=
 
-.PHONY: help demo test test-slow bench lint format browser clean
+.PHONY: help install demo test test-slow bench lint format browser clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: $(VENV)/.runtime  ## serve the demo (MODEL=folder or Hub id, by default the bundled model)
+install: $(VENV)/.runtime  ## install into .venv, for training and the command line
+
+demo: $(VENV)/.runtime  ## serve the demo (MODEL=folder or Hub id, HOST, PORT)
 	$(BIN)/python app.py --host $(HOST) --port $(PORT) $(if $(MODEL),--model $(MODEL))
 
-test: $(VENV)/.dev browser  ## run the suite (minutes)
+test: $(VENV)/.dev browser  ## run the test suite
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.dev browser  ## run the tests that take long, too
+test-slow: $(VENV)/.dev browser  ## run the slow tests too
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-bench: $(VENV)/.bench  ## measure all that this machine can (an hour; KOA_DATA, KOA_WEIGHTS)
+bench: $(VENV)/.bench  ## run the speed benchmarks (an hour; uses KOA_DATA, KOA_WEIGHTS)
 	$(BIN)/python benchmarks/all.py
 
-lint: $(VENV)/.dev  ## check style and that the rooms import one way only
+lint: $(VENV)/.dev  ## check style and import rules
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
-format: $(VENV)/.dev  ## mend style
+format: $(VENV)/.dev  ## fix style
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 clean:  ## remove the virtual environment
@@ -50,7 +53,7 @@ $(VENV)/.bench: requirements-bench.txt $(VENV)/.runtime
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-bench.txt
 	touch $@
 
-# Debian's Chromium: Playwright drives it, and the browser tests skip with a reason where there is none.
+# Debian's Chromium, driven by Playwright; without it the browser tests are skipped.
 browser:
 	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
