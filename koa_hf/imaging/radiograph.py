@@ -85,10 +85,10 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
     if isinstance(source, np.ndarray):
         return Radiograph(_grey_from_array(source, name or "array", max_pixels), name or "array")
     if isinstance(source, Image.Image):
-        name = name or Path(getattr(source, "filename", "")).name or "image"
+        name = name or Path(getattr(source, "filename", None) or "").name or "image"
         try:
             return Radiograph(_grey_from_image(source, name, max_pixels), name)
-        except (OSError, SyntaxError, ValueError) as error:  # opened lazily, and damaged further on
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes lazily
             raise KoaError(_damaged_message(name, error)) from error
     if isinstance(source, (bytes, bytearray, memoryview)):
         name = name or "uploaded file"
@@ -112,9 +112,9 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
 
 
 def is_radiograph_file(path: Path) -> bool:
-    """Whether a file in a folder is worth reading: by its suffix, or else by beginning as DICOM files do.
+    """True if a file in a folder may be an X-ray: by its suffix, or else by its DICOM header.
 
-    Archives write DICOM files without a suffix, or as `1.2.840.113619.2.55`. The DICOMDIR beside them is no X-ray.
+    PACS export DICOM files without a suffix, or as `1.2.840.113619.2.55`. DICOMDIR, their index, is excluded.
     """
     if path.suffix.lower() in FILE_SUFFIXES:
         return True
@@ -130,18 +130,18 @@ def is_radiograph_file(path: Path) -> bool:
 def _decode_image(data: bytes, name: str, max_pixels: int) -> Radiograph:
     try:
         with warnings.catch_warnings():
-            # Pillow warns from its own limit on; ours is checked below, before any pixel is decoded.
+            # Pillow warns above a limit of its own; ours is checked below, before any pixel is decoded.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     raise KoaError(_too_large(name, max_pixels))
                 if image.format == "PNG" and image.mode.startswith("RGB") and ";16" in str(image.tile):
-                    # Pillow keeps the upper 8 of 16 bits in colour: black, where a scanner used the lower 12.
+                    # Pillow keeps the upper 8 of 16 bits in colour: nearly black, if a scanner used the lower 12.
                     deep = imagecodecs.png_decode(data)
                     pixels = _grey_from_array(deep[..., 0] if deep.shape[2] == 2 else deep, name, max_pixels)
                 else:
                     pixels = _grey_from_image(image, name, max_pixels)
-                # The further images of a phone's MPO are previews.
+                # Further images in a phone's MPO file are previews.
                 several = getattr(image, "is_animated", False) and image.format != "MPO"
     except KoaError:
         raise
@@ -149,7 +149,7 @@ def _decode_image(data: bytes, name: str, max_pixels: int) -> Radiograph:
         raise KoaError(f"{name} is not an image that can be read here; give a {FORMATS} file.") from error
     except Image.DecompressionBombError as error:
         raise KoaError(_too_large(name, max_pixels)) from error
-    except Exception as error:  # a damaged file can make Pillow raise nearly anything
+    except Exception as error:  # on damaged files Pillow raises almost anything
         raise KoaError(_damaged_message(name, error)) from error
     return Radiograph(pixels, name, notes=("The file holds several pages; the first was read.",) if several else ())
 
@@ -167,14 +167,14 @@ def _grey_from_image(image: Image.Image, name: str, max_pixels: int) -> np.ndarr
         raise KoaError(_too_large(name, max_pixels))
     white_is_zero = getattr(image, "tag_v2", {}).get(262) == _WHITE_IS_ZERO
     image = ImageOps.exif_transpose(image)
-    # `.convert("L")` clips 16-bit and float images to white, so those go through an array instead.
+    # `.convert("L")` clips 16-bit and float images to white, so they are converted as arrays.
     if image.mode.startswith("I") or image.mode == "F":
         grey = _grey_from_array(np.asarray(image), name, max_pixels)
-        return 255 - grey if white_is_zero else grey  # for 8 bits and fewer, Pillow does it
+        return 255 - grey if white_is_zero else grey  # Pillow inverts up to 8 bits itself
     if image.mode == "LAB":
         return np.array(image.getchannel("L"))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        # Transparent pixels have no defined colour; on black they look like the air around a limb.
+        # Transparent pixels have no defined colour; black resembles the air around a limb.
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
     return np.array(image.convert("L"))
