@@ -173,7 +173,7 @@ def test_a_negative_is_shown_as_read_and_righted_under_the_heat_map():
     pdf = pdf_page.pdf(report_of(graded(inverted=True, heatmap=nothing_seen), negative))
     text = text_of(pdf)
     assert "photographic negative" in text
-    assert "Nothing in particular spoke for KL 2" in text
+    assert "No region supports KL 2" in text
     as_read, righted = pictures_of(pdf)
     np.testing.assert_allclose(as_read, 255 - righted, atol=1)
     assert as_read.mean() == pytest.approx(negative.mean(), abs=1)

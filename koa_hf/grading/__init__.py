@@ -1,6 +1,6 @@
-"""The claim made to people: from a radiograph to a calibrated grade with its range and its evidence.
+"""From a radiograph to a calibrated grade with its prediction set and its evidence.
 
-- `result`: `Grading`, all that is told of one knee, and the protocol of what grades
+- `result`: `Grading`, the complete answer on one knee, and `KneeGrader`, the protocol of its makers
 - `examination`: find the knees on a film and grade each
 - `grader`: `Grader`, a model at work
 - `rules`: grading.json, the steps between the network's logits and a grading

@@ -1,4 +1,4 @@
-"""The result type: everything that is told of one graded knee, each field described once.
+"""The result type: the complete answer on one knee, each field described once.
 
 JSON, CSV, the API, the page and the PDF are views of `Grading`; their documentation comes from its field descriptions.
 This module needs no torch, so pages, tables and reports import it at once.
@@ -18,7 +18,7 @@ SCHEMA = "koa-grading/2"
 
 
 class FileResult(BaseModel):
-    """What both outcomes share: a file's grading, or why there is none."""
+    """The common part of both outcomes: a graded knee, or a file that could not be graded."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
 
@@ -27,8 +27,9 @@ class FileResult(BaseModel):
     @classmethod
     def descriptions(cls) -> dict[str, str]:
         """The description of each key of `to_dict`, in order."""
-        fields = {name: field for name, field in cls.model_fields.items() if not field.exclude}
-        return {name: field.description or "" for name, field in {**fields, **cls.model_computed_fields}.items()}
+        fields = {name: field.description for name, field in cls.model_fields.items() if not field.exclude}
+        computed = {name: field.description for name, field in cls.model_computed_fields.items()}
+        return {name: description or "" for name, description in {**fields, **computed}.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """All fields but the heat map, in types that JSON has."""
@@ -44,16 +45,19 @@ class NotGraded(FileResult):
 class Grading(FileResult):
     """The grading of one knee. Two are equal if everything but `seconds` and `heatmap` is."""
 
-    sha256: str | None = Field(None, description="SHA-256 of the input file, hexadecimal; null if it was no file")
-    side: str | None = Field(
-        None, description="the patient's right or left knee, as the file or the knee localiser tells; null if unknown"
+    sha256: str | None = Field(
+        default=None, description="SHA-256 of the input file, hexadecimal; null if not read from a file"
     )
-    view: str | None = Field(None, description="AP, PA or lateral, as the file states; null if it does not")
+    side: str | None = Field(
+        default=None,
+        description="the patient's right or left knee, as the file or the knee localiser tells; null if unknown",
+    )
+    view: str | None = Field(default=None, description="AP, PA or lateral, as the file states; null if it does not")
     box: tuple[int, int, int, int] | None = Field(
-        None,
+        default=None,
         description="graded part of the film: left, top, right, bottom in pixels; null if the whole image was graded",
     )
-    notes: tuple[str, ...] = Field((), description="sentences about choices made in reading the file")
+    notes: tuple[str, ...] = Field(default=(), description="sentences about choices made in reading the file")
     grade: int = Field(
         ge=0,
         lt=NUM_GRADES,
@@ -66,26 +70,28 @@ class Grading(FileResult):
     calibrated: bool = Field(description="true if the probabilities were calibrated on knees held out from training")
     expected_grade: float = Field(description="mean of the grades under the probabilities, 0 to 4")
     grade_set: tuple[int, int] | None = Field(
-        None, description="lowest and highest grade of the prediction set; null if the model gives none"
+        default=None, description="lowest and highest grade of the prediction set; null if the model gives none"
     )
     coverage: float | None = Field(
-        None,
+        default=None,
         description="share of knees whose prediction set is built to hold a reader's grade, 0 to 1; null without a set",
     )
     familiar: bool | None = Field(
-        None,
+        default=None,
         description="false if the image is out of distribution, unlike the training knees, so that the grade means "
         "little; null if the model can't tell",
     )
     unfamiliarity: float | None = Field(
-        None,
+        default=None,
         description="distance from the training knees; over 1 is out of distribution; null if the model can't tell",
     )
-    inverted: bool = Field(False, description="true if a photographic negative was inverted before grading")
-    turned: bool = Field(False, description="true if an upside-down X-ray was turned by 180 degrees before grading")
+    inverted: bool = Field(default=False, description="true if a photographic negative was inverted before grading")
+    turned: bool = Field(
+        default=False, description="true if an upside-down X-ray was turned by 180 degrees before grading"
+    )
     model: str = Field(description="folder or Hub id of the model")
     revision: str = Field(description="Hub commit of the model, or the first digits of its weights' SHA-256")
-    model_note: str = Field("", description="notice from the model's maker to every user; may be empty")
+    model_note: str = Field(default="", description="notice from the model's maker to every user; may be empty")
     seconds: float = Field(description="duration of the grading; in a batch, an equal share of the batch's")
     heatmap: np.ndarray = Field(
         exclude=True,
@@ -103,10 +109,10 @@ class Grading(FileResult):
     def _compared(self) -> tuple:
         return tuple(value for name, value in self if name not in ("seconds", "heatmap"))
 
-    @computed_field(description="one phrase on how far the most probable grades lie apart")  # type: ignore[prop-decorator]
+    @computed_field(description="one phrase on the lead of the most probable grade over the next")  # type: ignore[prop-decorator]
     @property
     def certainty(self) -> str:
-        """How far the two most probable grades lie apart, e.g. `Leans to KL 2 (58%); KL 1 is next (22%)`."""
+        """The lead of the most probable grade over the next, e.g. `Leans to KL 2 (58%); KL 1 is next (22%)`."""
         first, second = sorted(range(NUM_GRADES), key=self.probabilities.__getitem__, reverse=True)[:2]
         highest, next_highest = self.probabilities[first], self.probabilities[second]
         following = f"; {self._with_probability(second, ' is next')}"
@@ -123,10 +129,10 @@ class Grading(FileResult):
             phrase += f"; the grade given, {self._with_probability(self.grade)}, is not the most probable"
         return phrase
 
-    @computed_field(description="what to know before believing the grade, a few words each")  # type: ignore[prop-decorator]
+    @computed_field(description="caveats in a few words each; empty for an ordinary knee")  # type: ignore[prop-decorator]
     @property
     def remarks(self) -> list[str]:
-        """What to know before believing the grade, a few words each; empty for an ordinary knee."""
+        """Caveats in a few words each; empty for an ordinary knee."""
         remarks = {
             "unlike the training knees": self.familiar is False,
             "negative, inverted": self.inverted,

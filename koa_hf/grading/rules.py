@@ -69,8 +69,8 @@ class Rules(BaseModel):
     flip_average: bool = False
     right_negatives: bool = False
     right_upside_down: bool = False
-    temperature: float | None = Field(None, gt=0)
-    power: float = Field(0.0, ge=0, le=2)
+    temperature: float | None = Field(default=None, gt=0)
+    power: float = Field(default=0.0, ge=0, le=2)
     thresholds: tuple[float, float, float, float] | None = None
     small_knees: SmallKnees | None = None
     sets: GradeSets | None = None

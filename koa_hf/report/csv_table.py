@@ -37,7 +37,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def row_of(outcome: Grading | NotGraded) -> dict[str, str]:
     """The cells of one row by column; a file that could not be graded has `file` and `error` only."""
-    row = {}
+    row: dict[str, str] = {}
     for name, value in outcome.to_dict().items():
         if name in SPREAD:
             row |= dict(zip(SPREAD[name], map(_cell, value or [None] * len(SPREAD[name])), strict=True))

@@ -219,24 +219,24 @@ def _pictures(page: "_Page", report: Report, top: float, bottom: float) -> None:
         caption = "The whole film; the knee in the box was graded"
         page.paragraph(LEFT, top + film_height + 1, left - gap - LEFT, caption, 8, lines=3)
 
-    told = [
+    facts = [
         grading.side and f"{grading.side} knee",
         grading.view,
         "a negative" if grading.inverted else None,
         "upside down" if grading.turned else None,
     ]
-    said = ", ".join(filter(None, ["The X-ray as read", *told, f"{width}\u00a0by\u00a0{height}\u00a0pixels"]))
+    caption = ", ".join(filter(None, ["The X-ray as read", *facts, f"{width}\u00a0by\u00a0{height}\u00a0pixels"]))
     page.picture(xray, left, top, shown_width, shown_height)
-    page.paragraph(left, top + shown_height + 1, slot, said, 8, lines=3)
+    page.paragraph(left, top + shown_height + 1, slot, caption, 8, lines=3)
 
     left += slot + gap
     evidence = heatmap.for_grade(grading.heatmap, grading.grade)
     positive = 255 - xray if grading.inverted else xray  # as it lies in the file
-    said = f"Nothing in particular spoke for KL {grading.grade}"
+    caption = f"No region supports KL {grading.grade}"
     if evidence.any():
-        said = f"What spoke for KL {grading.grade}: the brighter the more; outlined: over half of the strongest"
+        caption = f"Evidence for KL {grading.grade}: brighter is stronger; outlined above half of the maximum"
     page.picture(positive, left, top, shown_width, shown_height, evidence)
-    page.paragraph(left, top + shown_height + 1, slot, said, 8, lines=3)
+    page.paragraph(left, top + shown_height + 1, slot, caption, 8, lines=3)
 
 
 def _outline(page: "_Page", box: Box, across: float, down: float, y: float, width: float, height: float) -> None:
@@ -252,7 +252,7 @@ def _outline(page: "_Page", box: Box, across: float, down: float, y: float, widt
 
 def _foot(page: "_Page", grading: Grading) -> float:
     """Notes on reading the page, and file and model, at the bottom of the page. Returns its upper edge."""
-    told = RIGHT - LEFT - LABELS
+    room = RIGHT - LEFT - LABELS
     if _out_of_distribution(grading):
         meaning = "They say little about an image that is unlike the training knees."
     elif grading.calibrated:
@@ -272,13 +272,13 @@ def _foot(page: "_Page", grading: Grading) -> float:
         ("KL grades", "After Kellgren and Lawrence, Ann Rheum Dis 1957;16:494. Readers differ, most of all over KL 1."),
     ]
     origin = [
-        ("File", _fitted(_showable(grading.file), told, SMALL, lines=2)),
+        ("File", _fitted(_showable(grading.file), room, SMALL, lines=2)),
         *([("SHA-256", grading.sha256)] if grading.sha256 else []),
-        ("Model", _fitted(_showable(grading.model), told, SMALL, lines=2)),
+        ("Model", _fitted(_showable(grading.model), room, SMALL, lines=2)),
         ("Version", f"{_showable(grading.revision)[:64]}; koa-hf {__version__}"),
     ]
     heights = [
-        [len(_wrapped(value, told, SMALL)) * SMALL * POINT * LEADING for _, value in rows] for rows in (reading, origin)
+        [len(_wrapped(value, room, SMALL)) * SMALL * POINT * LEADING for _, value in rows] for rows in (reading, origin)
     ]
     top = y = BOTTOM - sum(map(sum, heights)) - 8
     for rows, steps in zip((reading, origin), heights, strict=True):
@@ -286,7 +286,7 @@ def _foot(page: "_Page", grading: Grading) -> float:
         y += 1.5
         for (label, value), step in zip(rows, steps, strict=True):
             page.paragraph(LEFT, y, LABELS, label, SMALL, colour=SOFT)
-            page.paragraph(LEFT + LABELS, y, told, value, SMALL)
+            page.paragraph(LEFT + LABELS, y, room, value, SMALL)
             y += step
         y += 2.5
     return top
