@@ -16,8 +16,8 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from skimage import data
 
-from app import AT_ONCE
 from koa_hf import Grader
+from koa_hf.demo.endpoints import GRADING_QUEUE
 from koa_hf.grades import RESEARCH_USE_NOTICE
 from koa_hf.imaging import phantom
 from tests.demo import running_demo
@@ -124,6 +124,35 @@ def test_an_example_is_graded_from_the_keyboard_and_cleared_again(demo):
     expect(demo.locator(".pictures")).to_be_hidden()
 
 
+def test_the_footer_opens_the_documentation_of_the_api(demo):
+    demo.get_by_role("button", name="Use via API or MCP").click()
+    expect(demo.get_by_role("heading", name="documentation")).to_be_visible()
+    expect(demo.get_by_text("/grade_film").first).to_be_visible()
+
+
+def test_a_file_name_that_looks_like_a_template_is_shown_as_it_is(demo, film_png, tmp_path):
+    said = []
+    demo.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    hostile = tmp_path / "${alert(1)}`{{constructor}}<img src=x onerror=alert(2)>.png"
+    hostile.write_bytes(film_png.read_bytes())
+    upload(demo, hostile)
+    expect(demo.locator("#koa-knee-1 .file")).to_contain_text("${alert(1)}")
+    assert said == []
+
+
+def test_a_film_uploaded_again_shows_the_boxes_that_were_found(demo, film_png):
+    upload(demo, film_png)
+    boxes = demo.locator(".film .box")
+    expect(boxes).to_have_count(2)
+    found = boxes.first.get_attribute("data-box")
+    boxes.first.press("ArrowRight")
+    boxes.nth(1).press("Delete")
+    expect(boxes).to_have_count(1)
+    upload(demo, film_png)
+    expect(boxes).to_have_count(2)
+    expect(boxes.first).to_have_attribute("data-box", found)
+
+
 def test_a_film_is_graded_knee_by_knee_and_again_once_its_boxes_are_corrected(demo, film_png):
     upload(demo, film_png)
     for i, name in enumerate(("Right knee", "Left knee")):
@@ -198,7 +227,10 @@ def test_a_visitor_who_has_to_wait_sees_their_place_in_the_queue(demo, demo_url,
         for i in range(120):
             opened.write(knee_png, f"{i}.png")
     client = Client(demo_url, verbose=False)
-    busy = [client.submit([handle_file(many)], api_name="/grade_many") for _ in range(AT_ONCE + 2)]
+    busy = [
+        client.submit([handle_file(many)], api_name="/grade_many")
+        for _ in range(GRADING_QUEUE["concurrency_limit"] + 2)
+    ]
     while waiting(demo_url) < 2:
         assert not any(job.done() for job in busy)
         demo.wait_for_timeout(50)

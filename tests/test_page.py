@@ -3,10 +3,13 @@ import html
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from koa_hf.demo import page
 from koa_hf.demo.batch import Row
+from koa_hf.demo.components import film_editor, film_update, heat_map, knee_boxes
+from koa_hf.errors import KoaError
 from koa_hf.grading.examination import GradedKnee
 from koa_hf.grading.result import NotGraded
 from koa_hf.imaging.localiser import KneeBox
@@ -29,13 +32,13 @@ def shown(xray: Radiograph = KNEE, drawn: bool = False, box=None, **said) -> str
 def test_the_result_states_the_range_and_that_an_upside_down_negative_was_righted():
     result = shown(inverted=True, turned=True)
     assert "KL 2, could be KL 1 to 2" in result
-    assert "hold the reader's grade in 90% of knees" in html.unescape(result)
-    assert "it was inverted before it was graded" in result
-    assert "it was turned by 180 degrees before it was graded" in result
+    assert "contain the reader's grade in 90% of knees" in html.unescape(result)
+    assert "was inverted before grading" in result
+    assert "was rotated by 180 degrees before grading" in result
     plain = shown(grade_set=None, coverage=None, familiar=None, unfamiliarity=None)
     assert "could be" not in plain
     assert "inverted" not in plain
-    assert "turned" not in plain
+    assert "rotated" not in plain
 
 
 def test_what_a_dicom_file_says_of_itself_is_shown():
@@ -45,31 +48,60 @@ def test_what_a_dicom_file_says_of_itself_is_shown():
 
 def test_an_image_unlike_the_training_knees_is_said_to_be_so_and_grade_and_evidence_are_folded_away():
     result = shown(familiar=False, unfamiliarity=3.2, turned=True)
-    fold = result.index("<details><summary>Show the grade anyway")
+    fold = result.index('<details class="anyway"><summary>Show the grade anyway')
     assert result.index("Unlike the knees") < fold
     assert "KL 2" not in result[:fold]
     assert "<img" not in result[:fold]
-    assert "checked" not in result[:fold]
-    assert "it was turned by 180 degrees" in result[fold:]
-    assert "</details></section></div>" in result[fold:]
+    assert "was rotated by 180 degrees" in result[fold:]
+    assert result.endswith("</details></section>")
     drawn = shown(familiar=False, unfamiliarity=3.2, drawn=True)
     assert "A drawing, not an X-ray" in drawn
-    assert "<details open>" in drawn
+    assert '<details class="anyway" open>' in drawn
 
 
 def test_the_knees_of_a_film_are_told_apart():
     assert '<p class="side">Left knee</p>' in shown(box=(0, 0, 40, 40))
-    assert "Knee 1, from the left" in shown(Radiograph(KNEE.pixels, "film.png"), box=(0, 0, 40, 40))
+    assert "Knee 1 from the left" in shown(Radiograph(KNEE.pixels, "film.png"), box=(0, 0, 40, 40))
     assert 'class="side"' not in shown()
 
 
-def test_a_film_is_shown_with_its_boxes_in_its_own_pixels():
-    film = page.film_html(
-        KNEE, [KneeBox((-4, 2, 20, 26), "right", 0.9, False), KneeBox((30, 1, 50, 21), None, 0.9, False)], 2
-    )
-    assert 'data-width="60" data-height="40" data-most="2"' in film
-    assert 'data-side="right" data-box="-4,2,20,26"' in film
-    assert 'data-side="" data-box="30,1,50,21"' in film
+def test_the_heat_map_has_a_layer_for_each_grade_and_says_which_are_empty():
+    evidence = np.zeros((5, 4, 4), np.float32)
+    evidence[2, 1, 1] = 1
+    value = page.heat_map_layers(GradedKnee(grading(heatmap=evidence), KNEE))
+    assert (value["grade"], value["width"], value["height"]) == (2, 60, 40)
+    assert [layer["empty"] for layer in value["layers"]] == [True, True, False, True, True]
+
+
+def test_the_film_editor_shows_boxes_in_film_pixels_and_takes_them_back():
+    boxes = [KneeBox((-4, 2, 20, 26), "right", 0.9, False), KneeBox((30, 1, 50, 21), None, 0.9, False)]
+    update = film_update(KNEE, boxes)
+    assert (update["width"], update["height"], update["most"]) == (60, 40, 2)
+    assert update["value"] == [{"box": [-4, 2, 20, 26], "side": "right"}, {"box": [30, 1, 50, 21], "side": None}]
+    taken = knee_boxes(update["value"])
+    assert [(box.box, box.side, box.whole) for box in taken] == [(box.box, box.side, False) for box in boxes]
+
+
+@pytest.mark.parametrize("sent", [[{}], ["box"], [{"box": [1, 2, 3]}], [{"box": [0, 0, float("inf"), 1]}], 7])
+def test_boxes_that_the_page_would_not_send_are_refused_in_a_sentence(sent):
+    with pytest.raises(KoaError, match="reload the page"):
+        knee_boxes(sent)
+
+
+def test_nothing_from_outside_goes_through_the_templates_of_the_custom_components():
+    hostile = Radiograph(KNEE.pixels, "${alert(1)}`{{x}}.png", "left", "AP", ("{{note}} ${note}",))
+    knee = GradedKnee(grading(file=hostile.name, box=(0, 0, 40, 40), notes=hostile.notes), hostile)
+    update = film_update(hostile, [KneeBox((0, 0, 40, 40), "left", 0.9, False)])
+    for sent in (update, page.heat_map_layers(knee), film_editor().props, heat_map(0).props):
+        assert not set("$`{") & set("".join(map(str, leaves(sent))))
+    assert not set("$`{") & set(page.knee_html(knee, 0, hostile))
+
+
+def leaves(value) -> list:
+    """The values inside nested lists and dicts."""
+    if isinstance(value, dict | list):
+        return [leaf for one in (value.values() if isinstance(value, dict) else value) for leaf in leaves(one)]
+    return [value]
 
 
 def test_a_batch_says_how_far_it_is_and_counts_a_film_of_two_knees_once():

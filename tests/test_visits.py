@@ -1,8 +1,12 @@
 import time
+import weakref
+
+import gradio as gr
+from gradio.state_holder import SessionState, StateHolder
 
 from koa_hf import files
 from koa_hf.demo.batch import Row
-from koa_hf.demo.session import Visit, Visits
+from koa_hf.demo.session import Visit, VisitMemory
 from koa_hf.grading.result import NotGraded
 
 
@@ -10,25 +14,45 @@ def visit(size: int) -> Visit:
     return Visit(rows=(Row(NotGraded(file="knee.png", error=""), bytes(size)),))
 
 
-def test_the_visit_that_nobody_looked_at_for_longest_goes_when_memory_is_short():
-    visits = Visits(max_bytes=250, seconds=60)
-    first, second = visits.keep(visit(100)), visits.keep(visit(100))
-    assert visits.get(first).size == 100
-    third = visits.keep(visit(100))
-    assert [visits.get(token).size for token in (first, second, third)] == [100, 0, 100]
-    large = visits.keep(visit(900))
-    assert [visits.get(token).size for token in (first, third, large)] == [0, 0, 900]
+def test_the_visit_unused_for_longest_is_forgotten_when_memory_is_short():
+    memory = VisitMemory(max_bytes=250)
+    first, second = memory.use(visit(100)), memory.use(visit(100))
+    memory.use(first)
+    third = memory.use(visit(100))
+    assert [one.size for one in (first, second, third)] == [100, 0, 100]
+    large = memory.use(visit(900))
+    assert [one.size for one in (first, third, large)] == [0, 0, 900]
 
 
-def test_a_visit_goes_when_it_is_replaced_forgotten_or_too_old():
-    visits = Visits(max_bytes=1000, seconds=0)
-    old = visits.keep(visit(1))
-    new = visits.keep(visit(2), instead_of=old)
-    assert (visits.get(old).size, visits.get(new).size) == (0, 2)
-    time.sleep(0.01)
-    visits.expire()
-    assert visits.get(new).rows == ()
-    visits.forget(new)
+def test_a_visit_that_replaces_another_counts_alone():
+    memory = VisitMemory(max_bytes=250)
+    other, before = memory.use(visit(100)), memory.use(visit(100))
+    after = memory.use(Visit(rows=before.rows), instead_of=before)
+    assert [one.size for one in (other, before, after)] == [100, 100, 100]
+
+
+def test_a_visit_that_its_session_dropped_is_not_kept_in_memory():
+    memory = VisitMemory(max_bytes=250)
+    dropped = weakref.ref(memory.use(visit(200)))
+    assert dropped() is None
+    kept = memory.use(visit(100))
+    assert memory.use(visit(100)).size == kept.size == 100
+
+
+def test_gradio_forgets_a_visit_in_time_and_gives_every_session_its_own():
+    with gr.Blocks() as demo:
+        state = gr.State(Visit(), time_to_live=0.01)
+    demo.state_session_capacity = 10
+    holder = StateHolder()
+    holder.set_blocks(demo)
+    session: SessionState = holder["one"]
+    session[state._id] = visit(100)
+    kept = weakref.ref(session[state._id])
+    assert holder["other"][state._id].size == 0
+    time.sleep(0.02)
+    holder.delete_all_expired_state()
+    assert kept() is None
+    assert session[state._id].rows == ()
 
 
 def test_files_go_in_time_and_the_folders_they_leave_empty_too(tmp_path, monkeypatch):

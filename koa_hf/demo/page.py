@@ -1,7 +1,7 @@
-"""What the demo shows, as HTML: results, pictures, the film with its boxes, and every state that isn't a result.
+"""The page's HTML and style: results, pictures, and every state that isn't a result.
 
-Nothing here knows Gradio. Words from outside (file names, a model's note) go through `text`; pictures are in the page
-itself, so that no file is left on the server for them.
+Knows nothing of Gradio. Words from outside (file names, a model's note) go through `text`; pictures are data URIs, so
+that no file is left on the server for them.
 """
 
 import base64
@@ -15,35 +15,30 @@ import numpy as np
 from PIL import Image
 
 from koa_hf.demo.batch import Row
-from koa_hf.grades import GRADES, NUM_GRADES
+from koa_hf.grades import GRADES, NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.grading import heatmap
 from koa_hf.grading.examination import GradedKnee
 from koa_hf.grading.result import Grading, KneeGrader, percent
 from koa_hf.imaging import phantom
-from koa_hf.imaging.localiser import KneeBox
 from koa_hf.imaging.radiograph import Radiograph
 
 FOLDER = Path(__file__).parent
-SCRIPT = (FOLDER / "page.js").read_text(encoding="utf-8")
-"""What the HTML below does in the browser; `js_on_load` of every `gr.HTML` that holds any of it."""
-
-FULL_SIZE = 2400  # pixels on the longer side: the full resolution of a knee, and all that a screen shows of a film
-# Pixels; above, a PNG of a noisy film is megabytes, and JPEG at this quality can't be told from it.
+FULL_SIZE = 2400  # pixels on the longer side: full resolution for a knee, and as much of a film as a screen shows
+# Pixels. A PNG of a larger noisy film takes megabytes; JPEG at this quality looks the same.
 LOSSLESS = 512 * 512
 JPEG_QUALITY = 95
-LAYER_SIZE = 160  # pixels of a heat map's longer side: it has about ten cells, and the browser enlarges smoothly
+LAYER_SIZE = 160  # pixels on the longer side of a heat map: it has about ten cells, and the browser interpolates
 SCHEMATIC_SIZE = 112
-DEFAULT_OPACITY = 60  # percent
 
 
 def text(value: object) -> str:
-    """Escape for HTML. File names are other people's words: braces and `$` mean something to Gradio's templates."""
+    """Escape for HTML, and the braces, `$` and backticks that Gradio's templates would evaluate in a file name."""
     escaped = html.escape(str(value))
     return escaped.translate({ord(character): f"&#{ord(character)};" for character in "{}$`"})
 
 
 def data_uri(image: Image.Image, quality: int | None = None) -> str:
-    """An image as the address of itself: PNG, or JPEG of that quality."""
+    """An image as a data URI: PNG, or JPEG of that quality."""
     buffer = io.BytesIO()
     if quality is None:
         image.save(buffer, "PNG", compress_level=1)
@@ -51,6 +46,10 @@ def data_uri(image: Image.Image, quality: int | None = None) -> str:
         image.save(buffer, "JPEG", quality=quality)
     kind = "png" if quality is None else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def notice_html() -> str:
+    return f'<p class="notice" role="note">{text(RESEARCH_USE_NOTICE)}</p>'
 
 
 def header_html(grader: KneeGrader) -> str:
@@ -64,10 +63,26 @@ def header_html(grader: KneeGrader) -> str:
     )
 
 
+def upload_hint_html(minutes: int) -> str:
+    """What may be uploaded, and how long it is kept."""
+    return (
+        '<p class="hint">Frontal knee X-rays, cropped or the whole film; several files, or a zip, give a table. DICOM, '
+        f"PNG, JPEG, TIFF, WebP or BMP. Files are deleted within {minutes} minutes; results stay in memory, for "
+        "reports, until you clear them, for an hour at most.</p>"
+    )
+
+
+def examples_heading_html(drawn: bool) -> str:
+    if not drawn:
+        return '<div class="hint"><h2>Examples</h2></div>'
+    aside = "Drawings of a known grade, not X-rays of patients."
+    return f'<div class="hint"><h2>Or try a drawn knee</h2><p>{aside}</p></div>'
+
+
 def empty_html() -> str:
     return (
         '<section class="card empty"><h2>No X-ray yet</h2>'
-        "<p>Drop a knee X-ray on the field, or choose files. Grades appear here, usually within a second.</p>"
+        "<p>Drop a knee X-ray on the upload field, or choose files. Grades appear here, usually within a second.</p>"
         f"{scale_html()}</section>"
     )
 
@@ -77,31 +92,31 @@ def error_html(sentence: str) -> str:
 
 
 def message_html(heading: str, sentence: str, kind: str) -> str:
-    """A card that says one thing. `kind` is `error` (nothing came of it) or `caution` (read this first)."""
+    """A card with one message; `kind` is `error` (no result) or `caution` (a result to be read with care)."""
     return f'<section class="card {kind}" role="alert"><h2>{text(heading)}</h2><p>{text(sentence)}</p></section>'
 
 
 def sent_html(sentence: str, failed: bool = False) -> str:
-    """What became of a reader's remark."""
+    """The answer to a reader's disagreement."""
     return f'<p class="sent{" failed" if failed else ""}" role="status">{text(sentence)}</p>'
 
 
 def batch_html(rows: Sequence[Row], files: int) -> str:
-    """How far a batch of so many files is."""
+    """Progress of a batch of that many files."""
     failed = sum(row.grading is None for row in rows)
     done = failed + len({(row.file, id(row.data)) for row in rows if row.grading})
-    said = f"Graded {done - failed} of {files} files" + (f"; {failed} could not be graded." if failed else ".")
+    message = f"Graded {done - failed} of {files} files" + (f"; {failed} could not be graded." if failed else ".")
     busy = done < files
     return (
         f'<section class="card batch" aria-busy="{str(busy).lower()}"><h2>{"Grading" if busy else "Results"}</h2>'
-        f'<p role="status">{said}</p>'
+        f'<p role="status">{message}</p>'
         f'<progress max="{files}" value="{done}" aria-label="Files done"></progress></section>'
     )
 
 
 @functools.cache
 def scale_html() -> str:
-    """What the five grades mean, each with a drawn knee."""
+    """Definitions of the five grades, each with a drawn knee."""
     rows = []
     for grade in GRADES:
         knee = Image.fromarray(phantom.draw_knee(grade.value, seed=grade.value)).resize(
@@ -115,49 +130,48 @@ def scale_html() -> str:
     return f'<ul class="scale">{"".join(rows)}</ul>'
 
 
-def said_by_file(one: Radiograph) -> tuple[str, ...]:
-    """Sentences on what the file says of itself and how it was read."""
+def file_remarks(one: Radiograph) -> tuple[str, ...]:
+    """Laterality and view as the file states them, and notes about how it was read."""
     known = ", ".join(filter(None, (one.side and f"{one.side} knee", one.view and f"{one.view} view")))
     return (f"According to the file: {known}.", *one.notes) if known else one.notes
 
 
-def knee_html(knee: GradedKnee, slot: int, film: Radiograph, drawn: bool = False) -> str:
-    """One knee: the grade, what it rests on, and where the model looked.
+def knee_html(knee: GradedKnee, index: int, film: Radiograph, drawn: bool = False) -> str:
+    """The result of one knee: the grade and what supports it, beside the heat map.
 
-    All of that is folded away for an image unlike the training knees, unless it is one that we have `drawn`.
+    Grade and heat map are folded away for an out-of-distribution image, unless it is one of our drawings.
 
     Args:
-        slot: which result of the page this is, 0 or 1.
-        film: the whole image, as it was read; what the file says of itself is shown with it.
+        index: number of the knee on the page, 0 or 1.
+        film: the whole image as it was read; remarks of its file are shown with the result.
+        drawn: the image is a phantom.
     """
     grading = knee.grading
-    remarks = " ".join(map(text, (film.name, *(f"· {remark}" for remark in said_by_file(film)))))
-    where = f'<p class="side">{text(knee_name(knee, slot))}</p>' if grading.box else ""
-    # What was noted of the knee itself, and not of the film that it was cut from.
-    cautions = "".join(f'<p class="noted">{text(note)}</p>' for note in grading.notes if note not in film.notes)
-    source = f'<p class="file">{remarks}</p>{where}{cautions}'
-    evidence = pictures_html(knee, slot)
-    if grading.familiar is False:
-        what = "A drawing, not an X-ray" if drawn else "Unlike the knees that this model was trained on"
-        advice = (
-            "Its grade shows how this page works, and nothing else."
-            if drawn
-            else "Check that it is one knee, from the front, upright and cropped to the joint. "
-            "A grade for anything else means little, however sure it looks."
-        )
-        return (
-            f'<div class="knee"><section class="card unfamiliar{" drawn" if drawn else ""}" role="alert">{source}'
-            f"<h2>{what}</h2>"
-            f"<p>{advice} <span>(distance {grading.unfamiliarity:.1f} times the limit)</span></p>"
-            f"<details{' open' if drawn else ''}><summary>Show the grade anyway</summary>"
-            f'<div class="graded">{grade_html(grading)}</div>{evidence}</details></section></div>'
-        )
-    return f'<div class="knee"><section class="card">{source}{grade_html(grading)}</section>{evidence}</div>'
+    remarks = " ".join(map(text, (film.name, *(f"· {remark}" for remark in file_remarks(film)))))
+    name = f'<p class="side">{text(knee_name(knee, index))}</p>' if grading.box else ""
+    # Notes about the knee itself, without those about the film that it was cut from.
+    notes = "".join(f'<p class="noted">{text(note)}</p>' for note in grading.notes if note not in film.notes)
+    source = f'<p class="file">{remarks}</p>{name}{notes}'
+    if grading.familiar is not False:
+        return f'<section class="card">{source}{grade_html(grading)}</section>'
+    heading = "A drawing, not an X-ray" if drawn else "Unlike the knees this model was trained on"
+    advice = (
+        "Its grade only demonstrates this page."
+        if drawn
+        else "Check that this is a frontal X-ray of one knee, upright and cropped to the joint; for anything else the "
+        "grade means little."
+    )
+    return (
+        f'<section class="card unfamiliar{" drawn" if drawn else ""}" role="alert">{source}<h2>{heading}</h2>'
+        f"<p>{advice} <span>(distance {grading.unfamiliarity:.1f} times the limit)</span></p>"
+        f'<details class="anyway"{" open" if drawn else ""}><summary>Show the grade anyway</summary>'
+        f'<div class="graded">{grade_html(grading)}</div></details></section>'
+    )
 
 
-def knee_name(knee: GradedKnee, slot: int) -> str:
-    """What to call one of a film's knees: by its side, or else by its place."""
-    return f"{knee.grading.side.capitalize()} knee" if knee.grading.side else f"Knee {slot + 1}, from the left"
+def knee_name(knee: GradedKnee, index: int) -> str:
+    """A knee's name in its film: by laterality, or else by place."""
+    return f"{knee.grading.side.capitalize()} knee" if knee.grading.side else f"Knee {index + 1} from the left"
 
 
 def grade_html(grading: Grading) -> str:
@@ -189,53 +203,47 @@ def grade_html(grading: Grading) -> str:
     )
 
 
-RIGHTED = '<p class="righted">This was a photographic negative (bone dark); it was inverted before it was graded.</p>'
-TURNED = '<p class="righted">This X-ray was upside down; it was turned by 180 degrees before it was graded.</p>'
+RIGHTED = '<p class="righted">The image was a negative (bone dark) and was inverted before grading.</p>'
+TURNED = '<p class="righted">The image was upside down and was rotated by 180 degrees before grading.</p>'
 
 
 def range_html(grading: Grading) -> str:
     if grading.grade_set is None:
         return ""
-    said = f"KL {grading.grade}, {grading.range_in_words}"
-    share = f"such ranges hold the reader's grade in {grading.coverage:.0%} of knees"
-    return f'<p class="range"><b>{said}</b> <span>({share})</span></p>'
+    share = f"such ranges contain the reader's grade in {grading.coverage:.0%} of knees"
+    return f'<p class="range"><b>KL {grading.grade}, {grading.range_in_words}</b> <span>({share})</span></p>'
 
 
-def pictures_html(knee: GradedKnee, slot: int) -> str:
-    """The knee beside itself with the heat map: one layer for each grade, of which the page shows one."""
-    grading = knee.grading
-    source = picture_uri(knee.radiograph)
+def heat_map_layers(knee: GradedKnee | None) -> dict:
+    """The knee and a heat map for each grade: the value of `koa_hf.demo.components.heat_map`.
+
+    `layers` are pictures by grade, `empty` where there is no evidence for it; `grade` is the one to show first.
+    """
+    if knee is None:
+        blank = [{"picture": "", "empty": True}] * NUM_GRADES
+        return {"picture": "", "width": 0, "height": 0, "grade": 0, "layers": blank}
     height, width = knee.radiograph.pixels.shape
     shrink = min(1, LAYER_SIZE / max(height, width))
-    layers, choices = [], []
+    size = max(1, round(height * shrink)), max(1, round(width * shrink))
+    layers = []
     for grade in GRADES:
-        evidence = heatmap.for_grade(grading.heatmap, grade.value)
-        said = f"Heat map of the evidence for KL {grade.value}, {grade.name}" + ("" if evidence.any() else ": none")
-        layer = heatmap.upsample(evidence, max(1, round(height * shrink)), max(1, round(width * shrink)))
-        layers.append(
-            f'<img class="layer" data-grade="{grade.value}" alt="{said}" '
-            f'src="{data_uri(Image.fromarray(heatmap.colour(layer)))}">'
-        )
-        chosen = " checked" if grade.value == grading.grade else ""
-        choices.append(
-            f'<label><input type="radio" name="koa-evidence-{slot}" value="{grade.value}"{chosen}>'
-            f"<span>KL {grade.value}</span></label>"
-        )
-    enlarge = '<button type="button" class="enlarge" aria-haspopup="dialog">Enlarge</button>'
-    return (
-        '<div class="evidence"><div class="pictures">'
-        f'<figure><div class="stack"><img src="{source}" alt="The X-ray as it was read"></div>'
-        f"<figcaption>X-ray, {width} by {height} pixels {enlarge}</figcaption></figure>"
-        f'<figure><div class="stack"><img src="{source}" alt="">{"".join(layers)}</div>'
-        '<figcaption>Where the model looked <span class="legend">less<i aria-hidden="true"></i>more</span>'
-        f"{enlarge}</figcaption></figure></div>"
-        f'<div class="controls"><fieldset><legend>Show the evidence for</legend>{"".join(choices)}</fieldset>'
-        f'<div class="opacity"><label for="koa-opacity-{slot}">Heat map opacity (%)</label> '
-        f"<output>{DEFAULT_OPACITY}</output>"
-        f'<input type="range" id="koa-opacity-{slot}" min="0" max="100" value="{DEFAULT_OPACITY}"></div></div>'
-        '<p class="hint">Each grade is scaled to its own strongest evidence, so colours compare places within one '
-        "grade, not one grade with another.</p></div>"
-    )
+        evidence = heatmap.for_grade(knee.grading.heatmap, grade.value)
+        layer = Image.fromarray(heatmap.colour(heatmap.upsample(evidence, *size)))
+        layers.append({"picture": data_uri(layer), "empty": not evidence.any()})
+    return {
+        "picture": picture_uri(knee.radiograph),
+        "width": width,
+        "height": height,
+        "grade": knee.grading.grade,
+        "layers": layers,
+    }
+
+
+@functools.cache
+def legend_css() -> str:
+    """Colour stops of the heat map's legend."""
+    steps = [heatmap.colour(np.full((1, 1), i / 6))[0, 0, :3] for i in range(7)]
+    return ", ".join(f"rgb({r} {g} {b} / {i / 6:.2f})" for i, (r, g, b) in enumerate(steps))
 
 
 def picture_uri(one: Radiograph) -> str:
@@ -245,37 +253,11 @@ def picture_uri(one: Radiograph) -> str:
     return data_uri(image, None if image.width * image.height <= LOSSLESS else JPEG_QUALITY)
 
 
-def film_html(film: Radiograph, knees: Sequence[KneeBox], most: int) -> str:
-    """The whole film with a box around each knee, to be moved, resized, removed and drawn; at most `most` of them."""
-    height, width = film.pixels.shape
-    boxes = "".join(
-        f'<div class="box" data-side="{knee.side or ""}" data-box="{",".join(map(str, knee.box))}"></div>'
-        for knee in knees
-    )
-    return (
-        f'<section class="card film" data-width="{width}" data-height="{height}" data-most="{most}">'
-        "<h2>The whole film</h2>"
-        "<p>Drag a box, or use the arrow keys, to move it; drag a corner, or press plus and minus, to resize it. "
-        "Drag on the film to draw a new one.</p>"
-        f'<div class="canvas"><img src="{picture_uri(film)}" alt="The whole film" draggable="false">{boxes}</div>'
-        '<p class="status" role="status"></p>'
-        '<div class="actions"><button type="button" class="grade-boxes">Grade the boxes</button>'
-        '<button type="button" class="add-box">Add a box</button>'
-        '<button type="button" class="grade-whole">Grade the image as it is</button></div></section>'
-    )
-
-
 def style(examples: Sequence[Radiograph]) -> str:
-    """The style sheet: the legend shows the heat map's own colours, the example buttons their pictures."""
-    steps = [heatmap.colour(np.full((1, 1), i / 6))[0, 0, :3] for i in range(7)]
-    legend = ", ".join(f"rgb({r} {g} {b} / {i / 6:.2f})" for i, (r, g, b) in enumerate(steps))
-    rules = [
-        f'.knee:has(input[type="radio"][value="{grade.value}"]:checked) .layer[data-grade="{grade.value}"] '
-        "{ display: block; }"
-        for grade in GRADES
-    ]
+    """The style sheet of the page, with a picture for each example button."""
+    rules = [(FOLDER / "page.css").read_text(encoding="utf-8")]
     for i, example in enumerate(examples):
         image = example.image
         image.thumbnail((144, 144))
         rules.append(f"#koa-examples #koa-example-{i}::before {{ background-image: url({data_uri(image)}); }}")
-    return "\n".join(((FOLDER / "page.css").read_text(encoding="utf-8").replace("LEGEND", legend), *rules))
+    return "\n".join(rules)

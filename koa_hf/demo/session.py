@@ -1,68 +1,73 @@
-"""What visitors are looking at, in memory only and for a while: so that a report can still be made of it."""
+"""Visits: what each visitor is looking at, in memory only, so that reports can still be made of it.
 
-import secrets
+`gr.State` holds a visit for its session and forgets it after `VISIT_SECONDS`.
+"""
+
 import threading
-import time
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from koa_hf.demo.batch import Row
 from koa_hf.grading.examination import Examination
 
+VISIT_SECONDS = 3600
+MAX_VISIT_BYTES = 1_000_000_000  # over all visitors
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False)
 class Visit:
-    """One visitor's page: the X-ray on it, `drawn` if it is a phantom of ours, and the rows of the table."""
+    """One visitor's page.
+
+    Attributes:
+        examination: the X-ray shown and its knees; None before the first and once it was forgotten.
+        drawn: the X-ray is one of our phantoms.
+        rows: the table of a batch.
+        in_progress: a batch is still being graded.
+    """
 
     examination: Examination | None = None
     drawn: bool = False
     rows: tuple[Row, ...] = ()
+    in_progress: bool = False
 
     @property
     def size(self) -> int:
-        """Bytes of memory."""
+        """Memory in bytes."""
         return (self.examination.film.size if self.examination else 0) + sum(len(row.data) for row in self.rows)
 
+    def forget(self) -> None:
+        """Free the memory of the visit; its session still refers to it."""
+        self.examination, self.rows = None, ()
 
-class Visits:
-    """Visits by unguessable tokens, in memory. Thread-safe.
 
-    Beyond `max_bytes`, those are forgotten that nobody looked at for longest; after `seconds`, all that are as old,
-    once `expire` is called.
+class VisitMemory:
+    """Bound on the memory of all visits together, which `gr.State` lacks. Thread-safe.
+
+    References are weak, because Gradio calls no `delete_callback` for the sessions beyond its `state_session_capacity`.
     """
 
-    def __init__(self, max_bytes: int, seconds: float):
+    def __init__(self, max_bytes: int = MAX_VISIT_BYTES):
         self.max_bytes = max_bytes
-        self.seconds = seconds
-        self._visits: OrderedDict[str, tuple[float, Visit]] = OrderedDict()
+        self._visits: OrderedDict[weakref.ref[Visit], None] = OrderedDict()  # least recently used first
         self._lock = threading.Lock()
 
-    def keep(self, visit: Visit, instead_of: str | None = None) -> str:
-        """Keep a visit, in the place of an earlier one, and return its token. It stays, however large it is."""
-        token = secrets.token_urlsafe(16)
-        with self._lock:
-            self._visits.pop(instead_of, None)
-            self._visits[token] = time.monotonic(), visit
-            while len(self._visits) > 1 and sum(kept.size for _, kept in self._visits.values()) > self.max_bytes:
-                self._visits.popitem(last=False)
-        return token
+    def use(self, visit: Visit, instead_of: Visit | None = None) -> Visit:
+        """Mark a visit as the most recently used; it stays, however large it is.
 
-    def get(self, token: str | None) -> Visit:
-        """The visit with a token; an empty one where it was forgotten."""
+        Beyond `max_bytes`, the visits that were unused for longest are forgotten. `instead_of` is one that it replaces,
+        with which it may share data: no longer counted.
+        """
         with self._lock:
-            if token not in self._visits:
-                return Visit()
-            self._visits.move_to_end(token)
-            return self._visits[token][1]
-
-    def forget(self, token: str | None) -> None:
-        """Drop a visit; fine where there is none."""
-        with self._lock:
-            self._visits.pop(token, None)
-
-    def expire(self) -> None:
-        """Drop what is too old."""
-        with self._lock:
-            limit = time.monotonic() - self.seconds
-            for token in [token for token, (kept_at, _) in self._visits.items() if kept_at < limit]:
-                del self._visits[token]
+            for moved in filter(None, (visit, instead_of)):
+                self._visits.pop(weakref.ref(moved), None)
+            self._visits[weakref.ref(visit)] = None
+            alive = [kept for reference in self._visits if (kept := reference()) is not None and kept.size]
+            self._visits = OrderedDict.fromkeys(map(weakref.ref, alive))
+            total = sum(kept.size for kept in alive)
+            for kept in alive:
+                if total <= self.max_bytes or kept is visit:
+                    break
+                total -= kept.size
+                kept.forget()
+        return visit
