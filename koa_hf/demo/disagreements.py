@@ -1,10 +1,9 @@
-"""Where readers disagree with the model: kept as a data set that `datasets.load_dataset` reads.
+"""Readers' disagreements with the model, collected as a data set for `datasets.load_dataset`.
 
-    knees = load_dataset("disagreements", split="train")   # the folder; or the Hub id that it is pushed to
+    knees = load_dataset("disagreements", split="train")   # the folder, or the Hub id that it is pushed to
 
-Every remark is one small Parquet file of its own, so that two at once can't damage each other and none is ever
-rewritten. Neither a file's name nor anything that a file says of its patient is kept, and the X-ray only where the
-reader ticked that it may be.
+Each disagreement is a small Parquet file of its own: concurrent ones can't damage each other, and none is rewritten.
+Neither the X-ray's file name nor its patient data is kept, and the image only if the reader allowed it.
 """
 
 import io
@@ -37,15 +36,15 @@ configs:
 
 # Readers' disagreements
 
-Knees that a reader graded otherwise than the model, one row each, as the demo of koa-hf collected them.
+Knees that a reader graded differently from the model, one row each, collected by the demo of koa-hf.
 
 | column | meaning |
 |---|---|
-| `image` | the knee as it was read, before it was righted; null unless the reader allowed it |
-| `reader_grade` | Kellgren-Lawrence grade by the reader, 0 to 4 |
-| `comment` | the reader's words; may be empty |
-| `model_grade`, `probabilities` | what the model said |
-| `model`, `revision` | which model |
+| `image` | the knee as it was read, before any inversion or rotation; null unless the reader allowed it |
+| `reader_grade` | the reader's Kellgren-Lawrence grade, 0 to 4 |
+| `comment` | the reader's comment; may be empty |
+| `model_grade`, `probabilities` | the model's grade, and its probability of each |
+| `model`, `revision` | the model and its version |
 | `familiar`, `side`, `box`, `sha256`, `time` | as in the demo's JSON report; `sha256` is of the file |
 """
 
@@ -58,7 +57,7 @@ class Disagreements:
     """
 
     def __init__(self, folder: Path, repo_id: str | None = None):
-        # Imported here: seconds, for those who collect only.
+        # Imported here: it takes seconds, which only those who collect should wait.
         import datasets
 
         datasets.disable_progress_bars()
@@ -90,14 +89,16 @@ class Disagreements:
         self._scheduler = _scheduler(folder, repo_id) if repo_id else None
 
     def add(self, knee: GradedKnee, reader_grade: int, comment: str = "", with_image: bool = False) -> Path:
-        """Keep one remark, and return the file that it is in.
+        """Record one disagreement; returns its file.
 
         Args:
             knee: the knee as the model graded it.
-            with_image: keep the X-ray, too: the knee that was graded, not the film around it.
+            reader_grade: 0 to 4.
+            comment: at most `MAX_COMMENT` characters.
+            with_image: keep the image too: the knee that was graded, not the film around it.
 
         Raises:
-            KoaError: no such grade, too long a comment, or a full disk.
+            KoaError: no such grade, a comment too long, or a full disk.
         """
         if reader_grade not in range(NUM_GRADES):
             raise KoaError(f"the reader's grade is {reader_grade!r}; choose one from KL 0 to {NUM_GRADES - 1}.")
@@ -126,23 +127,23 @@ class Disagreements:
         path = self.folder / "data" / f"{uuid.uuid4()}.parquet"
         dataset = self._datasets.Dataset.from_list([row], features=self._features)
         try:
-            with self._while_nothing_is_pushed(), replacing(path) as partial:
+            with self._no_push_meanwhile(), replacing(path) as partial:
                 dataset.to_parquet(partial)
         except OSError as error:
-            raise KoaError(f"this could not be kept: {error.strerror or error}.") from error
+            raise KoaError(f"your grade could not be recorded: {error.strerror or error}.") from error
         return path
 
     def close(self) -> None:
-        """Push what hasn't been yet. What the Hub refuses stays in the folder, to be pushed next time."""
+        """Push the files that haven't been pushed yet. If the Hub refuses, they stay for the next start."""
         if self._scheduler is None:
             return
         try:
             self._scheduler.trigger().result(timeout=30)
-        except Exception as error:  # whatever a network can do; the demo is ending, and must end
+        except Exception as error:  # any network failure: the demo is ending, and must end
             print(f"the last disagreements could not be pushed ({error}); they stay in {self.folder}.", flush=True)
         self._scheduler.stop()
 
-    def _while_nothing_is_pushed(self) -> AbstractContextManager:
+    def _no_push_meanwhile(self) -> AbstractContextManager:
         return self._scheduler.lock if self._scheduler else nullcontext()
 
 
@@ -160,5 +161,5 @@ def _scheduler(folder: Path, repo_id: str):
         )
     except Exception as error:  # of the HTTP client, of the Hub, of the token
         raise KoaError(
-            f"{repo_id} can't be pushed to ({error}); check the name, run `hf auth login`, or leave it out."
+            f"{repo_id} can't be pushed to ({error}); check the name, run `hf auth login`, or leave the option out."
         ) from error

@@ -1,8 +1,8 @@
-"""The demo's colours and type, as a Gradio theme; `page.css` has the rest."""
+"""Colours and fonts of the page as a Gradio theme; `page.css` styles the rest."""
 
 import gradio as gr
 
-# System fonts only: the page makes no request to anybody else's server.
+# System fonts only: the page sends no request to any other server.
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 
 
