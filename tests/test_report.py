@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
-from koa_hf.cli.report import main
+from koa_hf.cli import main
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADES, RESEARCH_USE_NOTICE
 from koa_hf.grading.examination import GradedKnee
@@ -334,7 +334,7 @@ def test_the_command_writes_what_was_graded_and_from_which_file(knee_png, model_
     xray = tmp_path / "колено 膝\udcff.png"
     shutil.copy(knee_png, xray)
     pdf, figures = tmp_path / "report.pdf", tmp_path / "report.json"
-    assert main([str(xray), "--model", str(model_folder), "--pdf", str(pdf), "--json", str(figures)]) == 0
+    assert main(["report", str(xray), "--model", str(model_folder), "--pdf", str(pdf), "--json", str(figures)]) == 0
     values = json.loads(figures.read_text())
     assert values["sha256"] == hashlib.sha256(knee_png.read_bytes()).hexdigest()
     assert values["file"] == xray.name
@@ -364,7 +364,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2_and_nothing_is_written(
         "itself": [xray, "--dicom", xray],
         "no dicom": [xray, "--pdf", str(tmp_path / "report.pdf"), "--dicom", str(tmp_path / "report.dcm")],
     }[wrong]
-    assert main([*map(str, arguments), "--model", str(model_folder)]) == 2
+    assert main(["report", *map(str, arguments), "--model", str(model_folder)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1

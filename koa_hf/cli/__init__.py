@@ -1,5 +1,7 @@
 """The command line: `koa COMMAND ...`, also as `python -m koa_hf COMMAND ...`.
 
+- `grade`: `koa grade`
+- `report`: `koa report`
 - `dataset`: `koa dataset build`, `koa dataset verify` and `koa phantom`
 - `push`: `koa push`, `koa card` and `koa checksums`
 - `options`: what several commands share
@@ -15,9 +17,11 @@ from collections.abc import Sequence
 from koa_hf import __version__
 from koa_hf.errors import exit_2_on_bad_input
 
-__all__ = ["COMMANDS", "dataset", "main", "options", "push"]
+__all__ = ["COMMANDS", "dataset", "grade", "main", "options", "push", "report"]
 
 COMMANDS = {
+    "grade": ("koa_hf.cli.grade:define_grade", "grade radiographs, to a table, CSV or JSON"),
+    "report": ("koa_hf.cli.report:define_report", "grade one radiograph and write a PDF, JSON or DICOM report"),
     "dataset": ("koa_hf.cli.dataset:define_dataset", "package the public release as a data set, or check it"),
     "phantom": ("koa_hf.cli.dataset:define_phantom", "draw a release of phantom knees"),
     "push": ("koa_hf.cli.push:define_push", "publish a data set, a model or the demo on the Hugging Face Hub"),

@@ -1,13 +1,4 @@
-"""Grade many X-rays from the command line.
-
-    python -m koa_hf.cli.grade knee.png
-    python -m koa_hf.cli.grade xrays/ --csv grades.csv
-    python -m koa_hf.cli.grade xrays/ more/*.png --model user/koa-xception --revision main --json > grades.jsonl
-
-Folders are searched all the way down. A file that can't be read is named at the end and doesn't stop the others; the
-exit code is then 2. Knees are looked for on larger films, and each that is found is cut out and graded by itself.
-The CSV has one row a knee, the JSON one object a knee, with the same fields.
-"""
+"""`koa grade`: grade many radiographs, to a table, CSV or JSON."""
 
 import argparse
 import json
@@ -17,34 +8,96 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.cli.options import add_model_options, check_input, check_output, describe, load_grader
+from koa_hf.errors import KoaError
 from koa_hf.grades import NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.grading.examination import examine
-from koa_hf.grading.grader import Grader
 from koa_hf.grading.result import Grading, KneeGrader, NotGraded, percent
 from koa_hf.imaging import radiograph
-from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
+from koa_hf.progress import ProgressBar
 from koa_hf.report.csv_table import COLUMNS, csv_writer, row_of
 
-BATCH_SIZE = 8  # on CPUs a larger batch gains nothing; on GPUs reading the files takes longer than grading them
-LONGEST_TABLE = 30  # more results than this are for a CSV file, not for a screen
+BATCH_SIZE = 8  # files read before they are graded together; more gains nothing, on CPUs or GPUs
+LONGEST_TABLE = 30  # files; results of more are for a CSV file, not for a screen
 ROOM_FOR_PROBABILITIES = 105  # columns of a terminal
+
+GRADE = """\
+Grade knee radiographs. Folders are searched recursively. The knees on a larger film are found, and each is graded
+separately. A file that can't be read is named at the end and does not stop the others; the exit code is then 2.
+The CSV has one row per knee, the JSON one object per knee, with the same fields."""
+
+
+def define_grade(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `koa grade`."""
+    describe(
+        parser,
+        GRADE,
+        "koa grade knee.png",
+        "koa grade xrays/ --csv grades.csv",
+        "koa grade xrays/ more/*.png --model user/koa-xception --revision main --json > grades.jsonl",
+    )
+    parser.epilog = "\n".join(
+        [parser.epilog or "", "", "columns of the CSV:", *(f"  {column}: {text}" for column, text in COLUMNS.items())]
+    )
+    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="radiographs, or folders of them")
+    add_model_options(parser)
+    parser.add_argument("--whole", action="store_true", help="grade each image as a whole, without finding knees in it")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results to FILE")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per knee instead of a table")
+    parser.set_defaults(run=run_grade)
+
+
+def run_grade(args: argparse.Namespace) -> int:
+    files = find_files(args.paths)
+    if args.csv:
+        check_output(args.csv)
+    graded, failed, knees = [], [], 0
+    # Opened before the model is loaded: a path that can't be written should not cost that wait.
+    with csv_writer(args.csv) as writer:
+        grader = load_grader(args)
+        progress = ProgressBar(grade_files(grader, files, args.whole), "grading", total=len(files), unit="file")
+        for outcomes in progress:
+            failed += [one for one in outcomes if isinstance(one, NotGraded)]
+            found = [one for one in outcomes if isinstance(one, Grading)]
+            knees += len(found)
+            if len(files) <= LONGEST_TABLE:
+                graded += found
+            if writer:
+                writer.writerows(map(row_of, outcomes))
+            if args.json:
+                progress.clear()
+                for outcome in outcomes:
+                    print(json.dumps(outcome.to_dict()), flush=True)
+    if graded and not args.json:
+        print_table(Console(), graded)
+
+    # Results go to stdout and everything else to stderr, so that a pipe carries results only.
+    where = f"; results in {args.csv}" if args.csv else ""
+    done = len(files) - len(failed)
+    what = f"{done} of {len(files)}" + (f" ({knees} knees)" if knees != done else "")
+    how = f"{grader.model_id}, version {grader.revision}, computed by {grader.engine}"
+    print(f"graded {what} with {how}{where}", file=sys.stderr)
+    for remark in filter(None, (grader.note, RESEARCH_USE_NOTICE)):
+        print(remark, file=sys.stderr)
+    for one in failed:
+        print(f"not graded: {one.error}", file=sys.stderr)
+    return 2 if failed else 0
 
 
 def find_files(paths: Iterable[Path]) -> list[Path]:
-    """Files as named, folders searched all the way down for X-rays; each file once, hidden ones left out.
+    """List the files named and the radiographs in folders, searched recursively; each file once, no hidden files.
 
     Raises:
-        KoaError: a folder, or the whole selection, holds no X-ray.
+        KoaError: a path does not exist, or a folder holds no radiograph.
     """
     found: dict[Path, None] = {}
     for path in paths:
         if not path.is_dir():
-            found[path] = None  # one that isn't there is reported with the unreadable ones
+            check_input(path)
+            found[path] = None
             continue
         inside = [
             Path(folder, name)
@@ -53,15 +106,16 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
             if not name.startswith(".") and radiograph.is_radiograph_file(Path(folder, name))
         ]
         if not inside:
-            raise KoaError(f"{path} holds no X-rays ({radiograph.FORMATS} files).")
+            raise KoaError(f"{path} holds no radiographs ({radiograph.FORMATS} files).")
         found.update(dict.fromkeys(sorted(inside)))
     return list(found)
 
 
 def grade_files(grader: KneeGrader, files: Sequence[Path], whole: bool = False) -> Iterator[list[Grading | NotGraded]]:
-    """Each file's gradings, one a knee, or why there is none; in order.
+    """Yield the outcomes of each file, in order: a grading per knee, or the error.
 
-    `whole` grades every image as it is, without looking for knees in it.
+    Args:
+        whole: grade every image as a whole, without finding knees in it.
     """
     for first in range(0, len(files), BATCH_SIZE):
         batch = files[first : first + BATCH_SIZE]
@@ -77,7 +131,7 @@ def grade_files(grader: KneeGrader, files: Sequence[Path], whole: bool = False) 
 
 
 def print_table(console: Console, gradings: Sequence[Grading]) -> None:
-    # A terminal of the usual 80 columns has no room for the probabilities beside a file's name.
+    """Print a row per knee, with the probabilities if the terminal is wide enough."""
     shown = range(NUM_GRADES) if console.width >= ROOM_FOR_PROBABILITIES else ()
     table = Table("file", "grade", "range", "expected", *(f"KL {g}" for g in shown), "remarks")
     for column in table.columns[1:-1]:
@@ -87,7 +141,7 @@ def print_table(console: Console, gradings: Sequence[Grading]) -> None:
     for grading in gradings:
         knee = f", {f'{grading.side} knee' if grading.side else 'a knee'}" if grading.box else ""
         low, high = grading.grade_set or (None, None)
-        # Text: rich would take [brackets] in a file name for markup.
+        # Text, as rich would interpret [brackets] in a file name as markup.
         table.add_row(
             Text(f"{grading.file}{knee}", overflow="fold"),
             f"KL {grading.grade} {grading.name}",
@@ -97,73 +151,3 @@ def print_table(console: Console, gradings: Sequence[Grading]) -> None:
             "; ".join(grading.remarks),
         )
     console.print(table)
-
-
-def _columns() -> str:
-    """Documentation of the CSV."""
-    return "columns of the CSV:\n" + "\n".join(f"  {column}: {text}" for column, text in COLUMNS.items())
-
-
-@exit_2_on_bad_input
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m koa_hf.cli.grade",
-        description=__doc__,
-        epilog=_columns(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
-    parser.add_argument("--model", help="model folder or Hub id; by default KOA_MODEL, else the bundled model")
-    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
-    parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU where there is one")
-    parser.add_argument("--precision", choices=GRADER_PRECISIONS, default="fp32", help="default: %(default)s")
-    parser.add_argument("--engine", choices=ENGINES, default="auto", help=ENGINE_HELP)
-    parser.add_argument("--whole", action="store_true", help="grade each image as it is; don't look for knees in it")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results there")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a knee instead of a table")
-    options = parser.parse_args(arguments)
-
-    files = find_files(options.paths)
-    # Results go to stdout, everything about how it is going to stderr, so that a pipe gets the results alone.
-    console, progress_console = Console(), Console(stderr=True)
-    progress = Progress(
-        TextColumn("grading"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=progress_console,
-        redirect_stdout=sys.stdout.isatty(),  # into a pipe, JSON must not pass through the progress bar
-    )
-    graded, failed, knees = [], [], 0
-    with csv_writer(options.csv) as writer:  # before the model is loaded: a bad path shouldn't cost that wait
-        grader = Grader.from_pretrained(
-            options.model, options.revision, options.device, options.precision, engine=options.engine
-        )
-        with progress:
-            for outcomes in progress.track(grade_files(grader, files, options.whole), total=len(files)):
-                failed += [one for one in outcomes if isinstance(one, NotGraded)]
-                found = [one for one in outcomes if isinstance(one, Grading)]
-                knees += len(found)
-                if len(files) <= LONGEST_TABLE:
-                    graded += found
-                for outcome in outcomes if writer else ():
-                    writer.writerow(row_of(outcome))
-                for outcome in outcomes if options.json else ():
-                    print(json.dumps(outcome.to_dict()), flush=True)
-    if graded and not options.json:
-        print_table(console, graded)
-    where = f"; results in {options.csv}" if options.csv else ""
-    done = len(files) - len(failed)
-    what = f"{done} of {len(files)}" + (f" ({knees} knees)" if knees != done else "")
-    how = f"{grader.model_id}, version {grader.revision}, computed by {grader.engine}"
-    print(f"graded {what} with {how}{where}", file=sys.stderr)
-    for remark in filter(None, (grader.note, RESEARCH_USE_NOTICE)):
-        print(remark, file=sys.stderr)
-    for one in failed:
-        print(f"not graded: {one.error}", file=sys.stderr)
-    return 2 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
