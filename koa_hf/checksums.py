@@ -1,7 +1,7 @@
 """SHA-256 checksums of model folders, and integrity of downloads from the Hub.
 
 checksums.json: {"config.json": SHA-256 in hex, "model.safetensors": ...}. Training writes it together with the model;
-`koa_hf.hub.publish` refuses a folder whose files differ from it.
+`koa push model` refuses a folder whose files differ from it.
 """
 
 import hashlib

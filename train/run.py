@@ -328,7 +328,7 @@ def push(out: Path, repo_id: str, public: bool) -> None:
     try:
         print(publish.push_model(out, repo_id, public=public).url)
     except KoaError as error:
-        command = f"python -m koa_hf.hub.publish push-model {out} {repo_id}" + (" --public" if public else "")
+        command = f"koa push model {out} {repo_id}" + (" --public" if public else "")
         raise KoaError(f"the run is complete in {out}, but not on the Hub: {error} Later: `{command}`.") from error
 
 
