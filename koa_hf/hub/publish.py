@@ -28,8 +28,7 @@ from huggingface_hub.utils import httpx, validate_repo_id
 
 from koa_hf import __version__
 from koa_hf.errors import KoaError
-from koa_hf.hub import contents
-from koa_hf.hub.contents import Contents
+from koa_hf.hub.contents import Contents, of_dataset, of_model
 from koa_hf.retry import may_pass, retried, status_of
 
 KINDS = {"dataset": "data set", "model": "model", "space": "Space"}
@@ -47,12 +46,12 @@ class Published:
 
 def push_dataset(folder: Path, repo_id: str, **options) -> Published:
     """Publish a folder that `koa dataset build` wrote. Options and errors as for `publish`."""
-    return publish(contents.of_dataset(Path(folder), repo_id), repo_id, **options)
+    return publish(of_dataset(Path(folder), repo_id), repo_id, **options)
 
 
 def push_model(folder: Path, repo_id: str, dataset_id: str | None = None, **options) -> Published:
     """Publish a model folder; its card links to `dataset_id`. Options and errors as for `publish`."""
-    return publish(contents.of_model(Path(folder), repo_id, dataset_id), repo_id, **options)
+    return publish(of_model(Path(folder), repo_id, dataset_id), repo_id, **options)
 
 
 def publish(
