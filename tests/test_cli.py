@@ -48,7 +48,7 @@ def test_help_lists_the_commands_and_imports_nothing_slow():
         (["report", "nowhere.png", "--pdf", "report.pdf"], "error: nowhere.png does not exist"),
         (["report", "README.md", "--pdf", "no/folder/report.pdf"], "no/folder is not a folder that exists"),
         (["dataset", "verify", ".", "--json", "no/folder/verification.json"], "no/folder is not a folder that exists"),
-        (["card", "no/run"], "no/run is not a folder that exists"),
+        (["card", "no/run"], "error: no/run does not exist"),
         (["checksums", "no/run"], "no/run has no checksums.json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

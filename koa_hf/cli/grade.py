@@ -40,7 +40,12 @@ def define_grade(parser: argparse.ArgumentParser) -> None:
         "koa grade xrays/ more/*.png --model user/koa-xception --revision main --json > grades.jsonl",
     )
     parser.epilog = "\n".join(
-        [parser.epilog or "", "", "columns of the CSV:", *(f"  {column}: {text}" for column, text in COLUMNS.items())]
+        [
+            parser.epilog or "",
+            "",
+            "columns of the CSV (an empty cell stands for null):",
+            *(f"  {column}: {text}" for column, text in COLUMNS.items()),
+        ]
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="radiographs, or folders of them")
     add_model_options(parser)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from koa_hf import checksums
-from koa_hf.cli.options import check_output, describe
+from koa_hf.cli.options import check_input, check_output, describe
 from koa_hf.hub import contents
 from koa_hf.hub.contents import Contents
 from koa_hf.hub.publish import KINDS, check_id, publish
@@ -101,6 +101,7 @@ def run_push(args: argparse.Namespace) -> None:
 
 
 def run_card(args: argparse.Namespace) -> None:
+    check_input(args.folder)
     output = args.output or args.folder / "README.md"
     check_output(output)
     # Imported here: it needs torch and `datasets`, seconds that the other commands of this module should not wait.
