@@ -1,9 +1,6 @@
-"""`python app.py` as a process of its own, for tests."""
+"""`python app.py` as a process of its own."""
 
 import contextlib
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -13,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.processes import REPOSITORY, Process, free_port
 
 
 @dataclass(frozen=True)
 class Demo:
     url: str
     log: Path  # what it wrote so far
-    process: subprocess.Popen
+    process: Process
 
     def written(self) -> str:
         return self.log.read_text(errors="replace")
@@ -35,13 +32,11 @@ class Demo:
 @contextlib.contextmanager
 def running_demo(*options: str, folder: Path = REPOSITORY, env: dict[str, str] | None = None) -> Iterator[Demo]:
     """Serve the app.py of `folder` on a free port, until the block ends; yields when it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
-        command = [sys.executable, "app.py", "--port", str(port), *options]
-        server = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT)
-        demo = Demo(f"http://127.0.0.1:{port}/", Path(log.name), server)
+        file = Path(log.name)
+        server = Process("app.py", "--port", port, *options, cwd=folder, env=env, stdout=file, stderr=file)
+        demo = Demo(f"http://127.0.0.1:{port}/", file, server)
         try:
             for _ in range(480):
                 try:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,39 +16,20 @@ from koa_hf import Grader, checksums
 from koa_hf.data.build import build_dataset
 from koa_hf.grades import GRADE_NAMES
 from koa_hf.imaging import phantom
+from tests.helpers import SMALL
+from tests.processes import Process, client_environment, run_in_two
+from tests.processes import run as run_script
 from train.audit import CONTROLS
 from train.loop import recipe
 
-ROOT = Path(__file__).resolve().parents[1]
-
-# Small enough for seconds: random weights, the least image size, 40 training images in batches of 12, so that the
-# last batch is short and can't be shared out evenly. The low rate keeps rounding differences from growing.
-SMALL = [
-    *("--recipe", "phantom", "--cpu", "--precision", "fp32"),
-    *("--set", "image_size=71", "--set", "batch_size=12", "--set", "best_metric=last"),
-    *("--set", "stages.0.epochs=1", "--set", "stages.1.epochs=2", "--set", "stages.1.lr=3e-5"),
-]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "KOA_WEIGHTS": ""}
-
 
 def run(dataset, out, *options, processes=1, script="train/run.py", check=True) -> subprocess.CompletedProcess:
-    launcher = [sys.executable]
-    if processes > 1:
-        # The launcher's own --cpu starts a single process, whatever --num_processes says; the script's --cpu (in
-        # `options`) keeps those that --multi_gpu starts off the GPUs.
-        launcher = [*launcher, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
-        launcher += ["--num_processes", str(processes)]
-    return command(script, "--dataset", dataset, "--output-dir", out, *options, launcher=launcher, check=check)
+    return command(script, "--dataset", dataset, "--output-dir", out, *options, processes=processes, check=check)
 
 
-def command(script, *options, launcher=(sys.executable,), check=True) -> subprocess.CompletedProcess:
-    whole = [*launcher, script, *map(str, options)]
-    done = subprocess.run(whole, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
-    assert not check or done.returncode == 0, done.stderr[-3000:]
-    return done
+def command(script, *options, processes=1, check=True) -> subprocess.CompletedProcess:
+    start = run_in_two if processes == 2 else run_script
+    return start(script, *options, env=client_environment(KOA_WEIGHTS=""), check=check)
 
 
 def history(out: Path) -> list[dict]:
@@ -109,11 +89,9 @@ def test_accumulated_parts_give_the_loss_curve_of_the_whole_batch(finished, data
 
 def kill_and_resume(dataset: Path, out: Path, options: list[str], sent: signal.Signals, checkpoint: str) -> None:
     """Start a run, end it as soon as a mid-epoch checkpoint is there, and resume it."""
-    started = [sys.executable, "train/run.py", "--dataset", str(dataset), "--output-dir", str(out), *options]
     # One checkpoint a batch, so that there is a mid-epoch one to wait for.
-    process = subprocess.Popen(
-        [*started, "--checkpoint-every", "1"], cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
-    )
+    started = ("train/run.py", "--dataset", dataset, "--output-dir", out, *options, "--checkpoint-every", "1")
+    process = Process(*started, env=client_environment(KOA_WEIGHTS=""))
     deadline = time.monotonic() + 120
     while not (out / "checkpoints" / checkpoint).exists():
         assert process.poll() is None, "the run ended before it could be killed"

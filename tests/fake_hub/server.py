@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import inspect
-import os
 import socket
 import struct
 import subprocess
-import sys
 import textwrap
 import threading
 from collections.abc import Callable
@@ -16,13 +14,11 @@ from pathlib import Path
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from tests import processes
 from tests.fake_hub.accounts import ACCOUNT, STRANGER, TOKENS
 from tests.fake_hub.app import HubApp
 from tests.fake_hub.faults import Faults
 from tests.fake_hub.store import Store
-
-REMOVED = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_", "TRANSFORMERS_OFFLINE", "TRANSFORMERS_CACHE")
-"""Variables of the test process that clients don't inherit, by their beginnings."""
 
 
 class Hub:
@@ -135,21 +131,10 @@ class Hub:
             token: "write", "read", "stranger", None for a client that isn't logged in, or a token as such.
             variables: further variables, such as HF_HUB_OFFLINE="1".
         """
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(REMOVED)}
-        ours = {
-            "HF_ENDPOINT": self.url,
-            "HF_HOME": str(home),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-            "HF_UPDATE_DOWNLOAD_COUNTS": "0",
-            "GRADIO_ANALYTICS_ENABLED": "False",
-            "NO_PROXY": "127.0.0.1,localhost",
-            "no_proxy": "127.0.0.1,localhost",
-        }
+        variables = {"GRADIO_ANALYTICS_ENABLED": "False", "NO_PROXY": "127.0.0.1,localhost"} | variables
         if token is not None:
-            ours["HF_TOKEN"] = TOKENS[token][0] if token in TOKENS else token
-        return {**kept, **ours, **variables}
+            variables["HF_TOKEN"] = TOKENS[token][0] if token in TOKENS else token
+        return processes.client_environment(home, HF_ENDPOINT=self.url, **variables)
 
     def run(
         self,
@@ -177,12 +162,7 @@ class Hub:
             client = f"{textwrap.dedent(inspect.getsource(client))}\n{client.__name__}()"
         Path(home).mkdir(parents=True, exist_ok=True)
         environment = self.environment(home, token, **variables)
-        done = subprocess.run(
-            [sys.executable, "-c", client], env=environment, cwd=home, capture_output=True, text=True, timeout=timeout
-        )
-        if check and done.returncode:
-            raise AssertionError(f"the client ended with exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done
+        return processes.run("-c", client, env=environment, cwd=home, check=check, timeout=timeout)
 
     def _disconnect(self, peer: tuple, reset: bool) -> None:
         """Close a client's connection: orderly after what is still to be sent, or at once by a TCP reset."""
