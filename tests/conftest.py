@@ -22,11 +22,13 @@ import pytest
 import torch
 from PIL import Image
 
+from koa_hf import Grader
 from koa_hf.data.build import build_dataset
 from koa_hf.imaging import phantom
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network import xception
 from koa_hf.network.preprocess import Preprocessing
+from tests import processes
 from tests.demo import running_demo
 from train.pictures.composites import Crop, compose
 
@@ -34,6 +36,11 @@ pytest_plugins = ["tests.fake_hub.fixtures"]
 
 PATIENTS = {"train": 20, "val": 8, "test": 8}
 """Patients of the phantom release; two knees each."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if len(session.items) > 100:  # some will need it; its imports go on beside the first tests
+        processes.start_server()
 
 
 @pytest.fixture(scope="session")
@@ -77,22 +84,28 @@ def film_png(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory) -> Path:
-    """A model folder with random weights, for 128-pixel images: its grades mean nothing, but they differ."""
+    """A model folder with random weights, for 71-pixel images: its grades mean nothing, but they differ."""
     torch.manual_seed(0)
     model = xception.build(pretrained=False)
-    preprocess = Preprocessing(image_size=128)
+    preprocess = Preprocessing(image_size=71)
     knees = [preprocess(Radiograph(phantom.draw_knee(grade, seed=1), "drawn knee")) for grade in range(5)]
     xception.estimate_batch_norm_statistics(model, torch.stack(knees))
     torch.nn.init.normal_(model.fc.weight, std=0.1)
     folder = tmp_path_factory.mktemp("model") / "koa-random"
-    xception.save_model(model, folder, image_size=128)
+    xception.save_model(model, folder, image_size=71)
     return folder
+
+
+@pytest.fixture(scope="session")
+def grader(model_folder) -> Grader:
+    """`model_folder`, loaded, computed by torch."""
+    return Grader.from_pretrained(model_folder, device="cpu", engine="torch")
 
 
 @pytest.fixture(scope="session")
 def demo_url(model_folder) -> str:
     """The address of `python app.py`, running with `model_folder`."""
-    with running_demo("--model", str(model_folder), "--precision", "fp32") as demo:
+    with running_demo("--model", str(model_folder), "--engine", "torch", "--precision", "fp32") as demo:
         yield demo.url
 
 

@@ -1,6 +1,8 @@
 """`python app.py` as a process of its own."""
 
 import contextlib
+import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -17,7 +19,7 @@ from tests.processes import REPOSITORY, Process, free_port
 class Demo:
     url: str
     log: Path  # what it wrote so far
-    process: Process
+    process: Process | subprocess.Popen
 
     def written(self) -> str:
         return self.log.read_text(errors="replace")
@@ -30,12 +32,22 @@ class Demo:
 
 
 @contextlib.contextmanager
-def running_demo(*options: str, folder: Path = REPOSITORY, env: dict[str, str] | None = None) -> Iterator[Demo]:
-    """Serve the app.py of `folder` on a free port, until the block ends; yields when it answers."""
+def running_demo(
+    *options: str, folder: Path = REPOSITORY, env: dict[str, str] | None = None, fresh: bool = False
+) -> Iterator[Demo]:
+    """Serve the app.py of `folder` on a free port, until the block ends; yields when it answers.
+
+    Args:
+        fresh: start a new interpreter instead of a fork: where it matters what is imported, or HF_HUB_OFFLINE is set.
+    """
     port = free_port()
     with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
         file = Path(log.name)
-        server = Process("app.py", "--port", port, *options, cwd=folder, env=env, stdout=file, stderr=file)
+        command = ("app.py", "--port", str(port), *options)
+        if fresh:
+            server = subprocess.Popen([sys.executable, *command], cwd=folder, env=env, stdout=log, stderr=log)
+        else:
+            server = Process(*command, cwd=folder, env=env, stdout=file, stderr=file)
         demo = Demo(f"http://127.0.0.1:{port}/", file, server)
         try:
             for _ in range(480):

@@ -15,7 +15,6 @@ from mcp.client.streamable_http import streamablehttp_client
 from PIL import Image
 
 import app
-from koa_hf import Grader
 from koa_hf.grades import RESEARCH_USE_NOTICE
 from koa_hf.grading.result import Grading
 from koa_hf.imaging import phantom
@@ -27,9 +26,9 @@ def client(demo_url, tmp_path_factory) -> Client:
     return Client(demo_url, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
 
 
-def test_the_api_answers_what_the_grader_says(client, model_folder, knee_png):
+def test_the_api_answers_what_the_grader_says(client, grader, knee_png):
     answer = client.predict(handle_file(knee_png), api_name="/grade")
-    expected = Grader.from_pretrained(model_folder).grade(knee_png).to_dict()
+    expected = grader.grade(knee_png).to_dict()
     assert answer.pop("seconds") > 0
     expected.pop("seconds")
     assert answer.pop("probabilities") == pytest.approx(expected.pop("probabilities"), abs=1e-6)
@@ -37,11 +36,11 @@ def test_the_api_answers_what_the_grader_says(client, model_folder, knee_png):
     assert answer == expected
 
 
-def test_a_16_bit_upload_reaches_the_grader_as_it_was(client, model_folder, tmp_path):
+def test_a_16_bit_upload_reaches_the_grader_as_it_was(client, grader, tmp_path):
     deep = tmp_path / "deep.png"
     Image.fromarray(phantom.draw_knee(4, seed=2).astype(np.uint16) * 13).save(deep)
     answer = client.predict(handle_file(deep), api_name="/grade")
-    expected = Grader.from_pretrained(model_folder).grade(deep)
+    expected = grader.grade(deep)
     assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
 
 
@@ -113,7 +112,7 @@ def test_an_assistant_grades_through_mcp(demo_url, client, knee_png):
 
 
 def test_it_ends_when_told_to_straight_after_its_first_answer(model_folder, tmp_path):
-    options = ("--model", str(model_folder), "--root-path", "/knees")
+    options = ("--model", str(model_folder), "--engine", "torch", "--root-path", "/knees")
     with running_demo(*options, env={**os.environ, "TMPDIR": str(tmp_path)}) as demo:
         with urllib.request.urlopen(demo.url) as answer:
             assert "/knees" in answer.read().decode()

@@ -17,11 +17,6 @@ from koa_hf.imaging.radiograph import read
 from tests.helpers import zipped
 
 
-@pytest.fixture(scope="module")
-def grader(model_folder) -> Grader:
-    return Grader.from_pretrained(model_folder)
-
-
 @pytest.fixture
 def files(knee_png, film_png, tmp_path) -> list[Path]:
     """A zip with a good and a bad file, a film of both knees, and a file that vanished."""

@@ -10,7 +10,7 @@ from koa_hf.grading.metrics import quadratic_weighted_kappa
 from koa_hf.hub import contents
 from koa_hf.imaging import phantom
 from koa_hf.network.model_folder import BUNDLED_MODEL
-from tests.demo import REPOSITORY
+from tests.processes import REPOSITORY
 
 FOLDER = REPOSITORY / BUNDLED_MODEL
 

@@ -16,7 +16,6 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from skimage import data
 
-from koa_hf import Grader
 from koa_hf.demo.endpoints import GRADING_QUEUE
 from koa_hf.grades import RESEARCH_USE_NOTICE
 from koa_hf.imaging import phantom
@@ -70,10 +69,10 @@ def downloaded(page: Page, button: Locator) -> tuple[str, bytes]:
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
-def test_an_upload_is_graded_at_once_and_shown_with_its_evidence(demo, model_folder, knee_png):
+def test_an_upload_is_graded_at_once_and_shown_with_its_evidence(demo, grader, knee_png):
     expect(demo.get_by_text(RESEARCH_USE_NOTICE)).to_be_visible()
     upload(demo, knee_png)
-    grading = Grader.from_pretrained(model_folder).grade(knee_png)
+    grading = grader.grade(knee_png)
     expect(demo.locator("h2.grade")).to_have_text(re.compile(rf"KL {grading.grade}\s+·\s+{grading.name}"))
     expect(demo.get_by_role("row")).to_have_count(5)
     expect(demo.get_by_alt_text("The X-ray as it was read")).to_be_visible()

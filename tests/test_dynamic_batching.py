@@ -27,11 +27,6 @@ class Watched:
         return self.grader.grade_batch(radiographs, extra_crops)
 
 
-@pytest.fixture(scope="module")
-def grader(model_folder) -> Grader:
-    return Grader.from_pretrained(model_folder, engine="torch")
-
-
 def until_waiting(batcher: DynamicBatcher, count: int) -> None:
     end = time.monotonic() + 60
     while batcher._waiting.qsize() < count:

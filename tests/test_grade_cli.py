@@ -24,9 +24,13 @@ def xrays(knee_png, tmp_path):
     return folder
 
 
+def loading(model) -> list[str]:
+    return ["--model", str(model), "--engine", "torch"]
+
+
 def test_a_folder_is_searched_all_the_way_down_and_every_x_ray_gets_a_row(xrays, model_folder, tmp_path):
     table = tmp_path / "grades.csv"
-    assert main(["grade", str(xrays), "--model", str(model_folder), "--csv", str(table)]) == 0
+    assert main(["grade", str(xrays), *loading(model_folder), "--csv", str(table)]) == 0
     with table.open(newline="") as opened:
         rows = list(csv.DictReader(opened))
     assert list(rows[0]) == list(COLUMNS)
@@ -39,7 +43,7 @@ def test_a_folder_is_searched_all_the_way_down_and_every_x_ray_gets_a_row(xrays,
 def test_an_unreadable_file_is_named_at_the_end_and_stops_nothing(xrays, model_folder, tmp_path, capsys):
     broken, table = xrays / "broken.png", tmp_path / "grades.csv"
     broken.write_bytes(b"\x89PNG\r\n")
-    assert main(["grade", str(xrays), "--model", str(model_folder), "--csv", str(table)]) == 2
+    assert main(["grade", str(xrays), *loading(model_folder), "--csv", str(table)]) == 2
     assert f"not graded: {broken} is not an image" in capsys.readouterr().err
     with table.open(newline="") as opened:
         rows = {row["file"]: row for row in csv.DictReader(opened)}
@@ -49,7 +53,7 @@ def test_an_unreadable_file_is_named_at_the_end_and_stops_nothing(xrays, model_f
 
 
 def test_json_on_stdout_is_one_object_a_file_and_nothing_else(xrays, model_folder, capsys):
-    assert main(["grade", str(xrays), "--model", str(model_folder), "--json"]) == 0
+    assert main(["grade", str(xrays), *loading(model_folder), "--json"]) == 0
     objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [list(one) for one in objects] == [list(Grading.descriptions())] * 2
 
@@ -58,7 +62,7 @@ def test_json_on_stdout_is_one_object_a_file_and_nothing_else(xrays, model_folde
 def test_results_are_a_table_that_fits(columns, probabilities, xrays, model_folder, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.chdir(xrays / "below")
-    assert main(["grade", "[red]b.PNG", "--model", str(model_folder)]) == 0
+    assert main(["grade", "[red]b.PNG", *loading(model_folder)]) == 0
     printed = capsys.readouterr().out
     assert "[red]b.PNG" in printed
     assert "KL" in printed
@@ -69,9 +73,9 @@ def test_results_are_a_table_that_fits(columns, probabilities, xrays, model_fold
 def test_bad_input_is_one_sentence_and_exit_code_2(argument, xrays, model_folder, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     arguments = {
-        "empty": [str(tmp_path / "empty"), "--model", str(model_folder)],
-        "missing": [str(xrays), str(xrays / "missing.png"), "--model", str(model_folder)],
-        "csv": [str(xrays), "--model", str(model_folder), "--csv", str(tmp_path / "no" / "grades.csv")],
+        "empty": [str(tmp_path / "empty"), *loading(model_folder)],
+        "missing": [str(xrays), str(xrays / "missing.png"), *loading(model_folder)],
+        "csv": [str(xrays), *loading(model_folder), "--csv", str(tmp_path / "no" / "grades.csv")],
     }[argument]
     assert main(["grade", *arguments]) == 2
     error = capsys.readouterr().err
@@ -92,7 +96,7 @@ def test_every_knee_of_a_film_gets_a_row_unless_the_film_is_to_be_graded_as_it_i
     film = compose("bilateral", knees, np.random.default_rng(1), size=200, varied=False)
     Image.fromarray(film.pixels).save(tmp_path / "film.png")
     table = tmp_path / "grades.csv"
-    command = [str(tmp_path / "film.png"), "--model", str(model_folder), "--json"]
+    command = [str(tmp_path / "film.png"), *loading(model_folder), "--json"]
     assert main(["grade", *command, "--csv", str(table)]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["side"] for one in found] == ["right", "left"]

@@ -99,7 +99,7 @@ def test_hostile_files_get_their_sentence_and_leave_nothing_behind(model_folder,
 
     server_files = tmp_path / "server"
     server_files.mkdir()
-    options = ("--model", str(model_folder), "--max-megapixels", "20", "--max-megabytes", "5")
+    options = ("--model", str(model_folder), "--engine", "torch", "--max-megapixels", "20", "--max-megabytes", "5")
     with running_demo(*options, env={**os.environ, "TMPDIR": str(server_files)}) as demo:
         client = Client(demo.url, verbose=False)
 

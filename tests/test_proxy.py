@@ -59,7 +59,8 @@ def proxy_to(url: str) -> Iterator[str]:
 
 @pytest.mark.browser
 def test_page_and_api_work_behind_a_proxy_that_serves_them_under_a_path(model_folder, knee_png, page: Page):
-    with running_demo("--model", str(model_folder), "--root-path", PATH) as demo, proxy_to(demo.url) as url:
+    options = ("--model", str(model_folder), "--engine", "torch", "--root-path", PATH)
+    with running_demo(*options) as demo, proxy_to(demo.url) as url:
         failed = []
         page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
         page.goto(url)

@@ -20,11 +20,6 @@ IMAGES = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)
 HOW = recipe.Grading(flip_average=False)
 
 
-@pytest.fixture(scope="module")
-def grader(model_folder) -> Grader:
-    return Grader.from_pretrained(model_folder, device="cpu", engine="torch")
-
-
 @torch.inference_mode()
 def test_evening_out_the_channels_leaves_the_function_as_it_is(grader):
     network = xception.folded(grader.model)

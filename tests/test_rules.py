@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from koa_hf import Grader
@@ -12,19 +13,18 @@ from koa_hf.errors import KoaError
 from koa_hf.grading.familiarity import Familiarity
 from koa_hf.grading.rules import GradeSets, Rules
 from koa_hf.grading.small_knees import SmallKnees
-from koa_hf.imaging import phantom
+from koa_hf.imaging import phantom, radiograph
 from koa_hf.network import xception
-from koa_hf.network.preprocess import normalise
 
 LAYER = "block8"
 
 
 @pytest.fixture(scope="module")
-def ruled_folder(model_folder, tmp_path_factory):
+def ruled_folder(grader, model_folder, tmp_path_factory):
     """`model_folder` with every rule there is; familiar is what looks like the drawn knees."""
-    plain = Grader.from_pretrained(model_folder)
-    knees = [phantom.draw_knee(grade, seed=seed, size=128) for grade in range(5) for seed in range(6)]
-    features = xception.features(plain.model, normalise_all(knees), LAYER)[1].detach().numpy()
+    knees = [radiograph.read(phantom.draw_knee(grade, seed=seed)) for grade in range(5) for seed in range(6)]
+    pixels = torch.stack([grader.preprocessing(knee) for knee in knees])
+    features = xception.features(grader.model, pixels, LAYER)[1].detach().numpy()
     rules = Rules(
         flip_average=True,
         right_negatives=True,
@@ -41,13 +41,7 @@ def ruled_folder(model_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ruled(ruled_folder) -> Grader:
-    return Grader.from_pretrained(ruled_folder)
-
-
-def normalise_all(knees):
-    import torch
-
-    return normalise(torch.from_numpy(np.stack(knees)))
+    return Grader.from_pretrained(ruled_folder, engine="torch")
 
 
 def test_what_is_saved_is_what_is_loaded(ruled_folder):
@@ -57,9 +51,9 @@ def test_what_is_saved_is_what_is_loaded(ruled_folder):
     assert Rules.load(ruled_folder) == rules
 
 
-def test_without_rules_or_with_plain_the_network_is_taken_at_its_word(model_folder, ruled_folder, knee_png):
-    bare, plain = Grader.from_pretrained(model_folder), Grader.from_pretrained(ruled_folder, plain=True)
-    one, other = bare.grade(knee_png), plain.grade(knee_png)
+def test_without_rules_or_with_plain_the_network_is_taken_at_its_word(grader, ruled_folder, knee_png):
+    plain = Grader.from_pretrained(ruled_folder, plain=True, engine="torch")
+    one, other = grader.grade(knee_png), plain.grade(knee_png)
     assert one.probabilities == other.probabilities
     assert (other.grade_set, other.familiar, other.calibrated, other.inverted) == (None, None, False, False)
     assert other.range_in_words == ""
@@ -112,7 +106,8 @@ def test_a_file_of_before_a_rule_was_there_is_read_without_it(ruled_folder, tmp_
 def test_probabilities_grade_and_set_follow_the_rules(ruled, ruled_folder):
     pixels = phantom.draw_knee(4, seed=9)
     grading = ruled.grade(pixels)
-    logits = ruled.forward(ruled.preprocessing(ruled.rules.righted(_read(pixels)).xray).unsqueeze(0)).logits[0].double()
+    xray = ruled.rules.righted(radiograph.read(pixels)).xray
+    logits = ruled.forward(ruled.preprocessing(xray).unsqueeze(0)).logits[0].double()
     assert grading.probabilities == pytest.approx((logits / 2).softmax(0).tolist(), abs=1e-6)
     assert grading.calibrated
     assert grading.grade == round(grading.expected_grade)
@@ -139,21 +134,14 @@ def test_damaged_rules_are_refused_in_one_sentence(ruled_folder, tmp_path):
             Grader.from_pretrained(folder)
 
 
-def _read(pixels):
-    from koa_hf.imaging import radiograph
-
-    return radiograph.read(pixels)
-
-
-def test_a_small_knee_is_judged_by_its_width_and_a_large_one_as_it_is(model_folder, tmp_path):
+def test_a_small_knee_is_judged_by_its_width_and_a_large_one_as_it_is(grader, model_folder, tmp_path):
     knee = Image.fromarray(phantom.draw_knee(2, seed=1))
     small, large = (np.asarray(knee.resize((width, width))) for width in (100, 300))
-    as_it_is = Grader.from_pretrained(model_folder)
     folder = shutil.copytree(model_folder, tmp_path / "model")
     Rules(small_knees=SmallKnees(widths=(100, 160), shifts=((3, 0, 0, 0, 0), (1, 0, 0, 0, 0)))).save(folder)
-    by_width = Grader.from_pretrained(folder)
-    assert by_width.grade(large).probabilities == as_it_is.grade(large).probabilities
-    before, after = (np.log(grader.grade(small).probabilities) for grader in (as_it_is, by_width))
+    by_width = Grader.from_pretrained(folder, engine="torch")
+    assert by_width.grade(large).probabilities == grader.grade(large).probabilities
+    before, after = (np.log(one.grade(small).probabilities) for one in (grader, by_width))
     assert (after - before)[0] - (after - before)[1:].mean() == pytest.approx(3, abs=1e-4)
 
 

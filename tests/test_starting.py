@@ -1,7 +1,6 @@
 """The demo's page is there before the model is."""
 
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from koa_hf.demo.starting import StartingGrader
 from koa_hf.errors import KoaError
 from koa_hf.imaging.radiograph import read
 from koa_hf.network.model_folder import find_model
-from tests.demo import REPOSITORY
+from tests.processes import REPOSITORY, free_port, run
 
 
 def waiting(grader: StartingGrader, knee_png) -> tuple[threading.Thread, list]:
@@ -63,11 +62,7 @@ def test_the_page_needs_nothing_that_only_grading_needs():
 def test_a_model_that_can_not_be_loaded_ends_the_demo_with_one_sentence(model_folder, tmp_path):
     folder = shutil.copytree(model_folder, tmp_path / "model")
     (folder / "model.safetensors").write_bytes(b"cut short")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "app.py", "--port", port, "--model", str(folder)]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    ended = run("app.py", "--port", free_port(), "--model", folder, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ")
     assert "damaged" in ended.stderr
