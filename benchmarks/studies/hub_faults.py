@@ -96,8 +96,12 @@ CASES = [
 ]
 
 
-def run(cases: list[Case], work: Path) -> list[dict]:
-    """Run the cases in one client process; a row each, in order."""
+def run(cases: list[Case], work: Path, hurried: bool = False) -> list[dict]:
+    """Run the cases in one client process; a row each, in order.
+
+    Args:
+        hurried: the client waits milliseconds between its attempts, instead of seconds.
+    """
     from koa_hf.data.build import build_dataset
     from koa_hf.imaging import phantom
     from tests.fake_hub.faults import Fault
@@ -109,7 +113,8 @@ def run(cases: list[Case], work: Path) -> list[dict]:
     model = _model(work / "model")
     rows = []
     with Hub(work / "hub") as hub:
-        given = json.dumps({"folders": {name: str(folder) for name, folder in folders.items()}, "model": str(model)})
+        built = {name: str(folder) for name, folder in folders.items()}
+        given = json.dumps({"folders": built, "model": str(model), "hurried": hurried})
         with subprocess.Popen(
             [sys.executable, __file__, "--client", given],
             env=hub.environment(work / "home"),
@@ -183,6 +188,9 @@ def client(given: dict) -> None:
     from koa_hf.errors import KoaError
     from koa_hf.hub import publish
 
+    if given["hurried"]:
+        wait = time.sleep
+        time.sleep = lambda seconds: wait(min(seconds, 0.005))
     publish.push_dataset(Path(given["folders"]["later"]), "user/knees")
     publish.push_model(Path(given["model"]), "user/model")
     actions = {
