@@ -134,7 +134,7 @@ class Process:
 
 
 def run(
-    script: str, *arguments: object, check: bool = True, timeout: float = 300, **options
+    script: str, *arguments: object, check: bool = True, timeout: float = 900, **options
 ) -> subprocess.CompletedProcess:
     """Run a script to its end and return what it wrote. Options: see `Process`.
 
@@ -154,7 +154,7 @@ def run_in_two(script: str, *arguments: object, env: Mapping[str, str] | None = 
 
 
 def run_together(
-    commands: Sequence[tuple], own: Sequence[dict], *, check: bool = True, timeout: float = 300, **options
+    commands: Sequence[tuple], own: Sequence[dict], *, check: bool = True, timeout: float = 900, **options
 ) -> list[subprocess.CompletedProcess]:
     """Run several at a time, each with options of its own."""
     with tempfile.TemporaryDirectory(prefix="koa-tests-") as folder:

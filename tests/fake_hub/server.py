@@ -143,7 +143,7 @@ class Hub:
         token: str | None = "write",
         *,
         check: bool = True,
-        timeout: float = 300,
+        timeout: float = 900,
         **variables: str,
     ) -> subprocess.CompletedProcess:
         """Run a client in a process of its own, away from this project's folder, and return its output.
