@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 7860
 MODEL ?=
+# Two test files at a time; PYTEST_OPTIONS= for one.
+PYTEST_OPTIONS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test test-slow bench lint format browser clean
 
@@ -21,10 +23,10 @@ demo: $(VENV)/.runtime  ## serve the demo (MODEL=folder or Hub id, HOST, PORT)
 	$(BIN)/python app.py --host $(HOST) --port $(PORT) $(if $(MODEL),--model $(MODEL))
 
 test: $(VENV)/.dev browser  ## run the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 test-slow: $(VENV)/.dev browser  ## run the slow tests too
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m "slow or not slow"
 
 bench: $(VENV)/.bench  ## run the speed benchmarks (an hour; uses KOA_DATA, KOA_WEIGHTS)
 	$(BIN)/python benchmarks/all.py

@@ -200,16 +200,13 @@ def _child(command: list[str], env: dict[str, str], cwd: str, files: list[str]) 
     try:
         if script == "-c":
             sys.argv = ["-c", *arguments[1:]]
-            sys.path.insert(0, "")
             main = sys.modules["__main__"] = types.ModuleType("__main__")
             exec(compile(arguments[0], "<string>", "exec"), main.__dict__)
         elif script == "-m":
             sys.argv = arguments
-            sys.path.insert(0, "")
             runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
         else:
             sys.argv = command
-            sys.path.insert(0, str(Path(script).resolve().parent))
             runpy.run_path(script, run_name="__main__")
     except Exception:
         traceback.print_exc()

@@ -44,13 +44,14 @@ def test_what_can_not_be_kept_is_refused_in_a_sentence(tmp_path):
 
 def test_remarks_are_pushed_to_a_private_data_set_when_the_demo_ends(hub, tmp_path):
     client = """
+import numpy as np
 from pathlib import Path
 from koa_hf.demo.disagreements import Disagreements
 from koa_hf.grading.examination import GradedKnee
-from tests.test_disagreements import KNEE
+from koa_hf.imaging.radiograph import Radiograph
 from tests.helpers import grading
 remarks = Disagreements(Path("remarks"), "user/remarks")
-remarks.add(GradedKnee(grading(), KNEE), 1)
+remarks.add(GradedKnee(grading(), Radiograph(np.zeros((40, 60), np.uint8), "knee.png")), 1)
 remarks.close()
 """
     hub.run(client, tmp_path / "home")
