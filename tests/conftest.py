@@ -40,6 +40,11 @@ PATIENTS = {"train": 20, "val": 8, "test": 8}
 """Patients of the phantom release; two knees each."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: with two workers, none is left to one of them alone at the end."""
+    items.sort(key=lambda item: item.path.stem not in ("test_training", "test_hub", "test_demo_browser"))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     if len(session.items) > 100:  # some will need it; its imports go on beside the first tests
         processes.start_server()
