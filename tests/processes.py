@@ -27,11 +27,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 PRELOADED = [
-    *("torch", "torchvision", "torch.utils.tensorboard", "timm", "transformers", "transformers.pipelines"),
+    *("gradio", "torch", "torchvision", "torch.utils.tensorboard", "timm", "transformers", "transformers.pipelines"),
     *("huggingface_hub", "datasets", "evaluate", "accelerate", "sklearn.metrics", "scipy.optimize", "pandas"),
     *("matplotlib.pyplot", "PIL.Image", "pydicom", "rich.table", "pydantic", "safetensors.torch"),
 ]
-"""Imported by the server. Not Gradio, which reads at import where its files go; the demo sets that itself."""
 
 
 def free_port() -> int:
@@ -52,7 +51,7 @@ FIXED = {
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",
     "OPENBLAS_NUM_THREADS": "1",
 }
-"""What the server's environment has that the tests' has not."""
+"""Variables of the server's environment; every fork has the same values."""
 
 _REMOVED = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_", "TRANSFORMERS_OFFLINE", "TRANSFORMERS_CACHE")
 

@@ -1,4 +1,4 @@
-"""What is fitted on a network's logits means what it says, on knees that it wasn't fitted to."""
+"""Rules fitted on a network's logits, checked on knees that they were not fitted to."""
 
 import numpy as np
 import pytest

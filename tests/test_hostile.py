@@ -1,4 +1,4 @@
-"""What a server on the open internet is sent, to one running demo: each gets its sentence, and the server stays up."""
+"""Hostile uploads to a running demo: each is refused in one sentence, and the server stays up."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Which way up an X-ray is."""
+"""Telling upright knees from upside-down ones."""
 
 import numpy as np
 import pytest

@@ -1,9 +1,10 @@
-"""`train/run.py` and `train/validate.py` as people start them: from the command line, on phantoms."""
+"""`train/run.py` and `train/validate.py` from the command line, on phantoms."""
 
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from koa_hf.data.build import build_dataset
 from koa_hf.grades import GRADE_NAMES
 from koa_hf.imaging import phantom
 from tests.helpers import SMALL
-from tests.processes import Process, client_environment, run_in_two
+from tests.processes import REPOSITORY, Process, client_environment, run_in_two
 from tests.processes import run as run_script
 from train.audit import CONTROLS
 from train.loop import recipe
@@ -80,6 +81,16 @@ def test_two_processes_give_the_loss_curve_of_one(finished, dataset_folder, tmp_
     for one, two in zip(history(finished), history(tmp_path / "two"), strict=True):
         assert two["train"]["images"] == 40
         assert two["validation"]["confusion_matrix"] == one["validation"]["confusion_matrix"]
+
+
+@pytest.mark.slow
+def test_accelerate_launch_starts_two_processes_that_give_the_loss_curve_of_one(finished, dataset_folder, tmp_path):
+    # The launcher's own --cpu starts a single process, whatever --num_processes says; the script's --cpu (in SMALL)
+    # keeps those that --multi_gpu starts off the GPUs.
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2"]
+    script = ["train/run.py", "--dataset", str(dataset_folder), "--output-dir", str(tmp_path / "two"), *SMALL]
+    subprocess.run([sys.executable, "-m", *launcher, *script], cwd=REPOSITORY, env=client_environment(), check=True)
+    assert losses(tmp_path / "two") == pytest.approx(losses(finished), rel=1e-3)
 
 
 def test_accumulated_parts_give_the_loss_curve_of_the_whole_batch(finished, dataset_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""Who may do what: accounts and their tokens."""
+"""Accounts, their tokens and their rights."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Caller:
     """read or write"""
 
     def may_write(self, namespace: str) -> bool:
-        """Whether this token may change what belongs to `namespace`."""
+        """True if this token may change repositories of `namespace`."""
         return self.account == namespace and self.role == "write"
 
 
@@ -33,5 +33,5 @@ CALLERS = dict(TOKENS.values())
 
 
 def may_read(repository: Repository, caller: Caller | None) -> bool:
-    """Whether a caller may know of a repository: it is public or theirs."""
+    """True if a caller may see a repository: it is public or their own."""
     return not repository.private or (caller is not None and caller.account == repository.owner)

@@ -140,7 +140,7 @@ class HubApp:
 
 
 def _caller(request: Request) -> Caller | None:
-    """Who asks; None without a token.
+    """The caller; None without a token.
 
     Raises:
         HubError: 401 for a token that doesn't exist.

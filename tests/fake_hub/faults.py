@@ -42,7 +42,7 @@ class Fault:
             raise ValueError(f"effect is {self.effect!r}, but must be one of {', '.join(EFFECTS)}")
 
     def matches(self, where: str, method: str, path: str) -> bool:
-        """Whether it can strike this request. The answer to a HEAD has no body to cut or corrupt."""
+        """True if it can strike this request. The answer to a HEAD has no body to cut or corrupt."""
         return (
             self.times != 0
             and not (method == "HEAD" and self.effect in ("cut", "corrupt"))
@@ -59,7 +59,7 @@ class Faults:
         self._lock = threading.Lock()
         self._set: list[Fault] = []
         self.struck: list[dict] = []
-        """What happened so far: the fault as a dict, with the request's method and path."""
+        """Faults that struck so far, each a dict with the request's method and path."""
 
     def error(self, where: str = "*", status: int = 500, **options) -> Fault:
         """Answer with an HTTP error and do nothing. `retry_after=SECONDS` goes with status 429."""

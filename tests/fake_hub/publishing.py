@@ -34,7 +34,7 @@ async def validate_yaml(hub: HubApp, call: Call) -> Response:
 
 @route("POST", "/api/{kind}/{id}/preupload/{revision}", "preupload")
 async def preupload(hub: HubApp, call: Call) -> Response:
-    """Which files go to LFS, which are ignored, and what each is now."""
+    """Tell, for each file, if it goes to LFS, if it is ignored, and its present object name."""
     repository = hub.repository(call, write=True)
     _refuse_pull_request(call)
     commit = repository.commit(call.revision)

@@ -51,7 +51,7 @@ async def paths_info(hub: HubApp, call: Call) -> Response:
 
 @route("GET HEAD", "/{prefix}{id}/resolve/{revision}/{path}", "resolve")
 async def resolve(hub: HubApp, call: Call) -> Response:
-    """Where a file's bytes are: regular files on the Hub itself, LFS files on the storage host."""
+    """Address of a file's bytes: regular files on the Hub itself, LFS files on the storage host."""
     repository = hub.repository(call, files=True)
     commit = repository.commit(call.revision)
     path = call.parts["path"]

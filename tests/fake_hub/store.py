@@ -1,4 +1,4 @@
-"""What the Hub keeps: repositories with their history, and the files' contents, in one folder.
+"""Storage: repositories with their history, and the files' contents, in one folder.
 
 A commit is made in one step or not at all, and everything is written to disk, so that a Hub started again in the same
 folder goes on where it was.
@@ -40,7 +40,7 @@ class File:
 
     @property
     def etag(self) -> str:
-        """What a client names the file by in its cache: SHA-256 for LFS, git's SHA-1 otherwise."""
+        """Name of the file in a client's cache: SHA-256 for LFS, git's SHA-1 otherwise."""
         return self.sha256 if self.lfs else self.oid
 
     @property

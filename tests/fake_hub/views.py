@@ -1,4 +1,4 @@
-"""How commits, files and repositories look in the Hub's JSON."""
+"""Commits, files and repositories as the Hub's JSON."""
 
 import fnmatch
 import hashlib
@@ -70,7 +70,7 @@ def runtime(repository: Repository) -> dict:
 
 
 def matches(path: str, patterns: list[str]) -> bool:
-    """Whether a path is meant by one of git's patterns. Negation (!) isn't supported."""
+    """True if a path matches one of git's patterns. Negation (!) isn't supported."""
     names = [path, *path.split("/")]
     for pattern in patterns:
         pattern = pattern.strip()
