@@ -28,9 +28,10 @@ def test_a_map_adds_up_to_its_logit(network):
     torch.testing.assert_close(contributions.mean((1, 2)) + model.fc.bias, logits, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("grade", [1, 4])
-def test_a_map_is_what_grad_cam_finds_with_a_backward_pass(network, grade):
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_map_is_what_grad_cam_finds_with_a_backward_pass(network, rank):
     model, image, contributions, _ = network
+    grade = contributions.amax((1, 2)).argsort(descending=True)[rank].item()  # Grad-CAM shows evidence for a grade only
     with GradCAM(model, [model.act4]) as grad_cam:
         expected = grad_cam(image, [ClassifierOutputTarget(grade)])[0]
     # The library enlarges and stretches to 0..1, then stretches the mean over its layers (here one) again.

@@ -18,7 +18,10 @@ from playwright.sync_api import Page, expect
 
 from koa_hf import Grader, checksums
 from koa_hf.cli import main
+from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES
+from koa_hf.grading.rules import Rules
+from koa_hf.hub import model_card
 from tests.demo import running_demo
 from tests.fake_hub.server import Hub
 from tests.helpers import SMALL
@@ -139,8 +142,6 @@ def test_the_data_set_card_is_complete(circle):
 
 
 def test_an_imagenet_recipe_names_the_model_that_it_starts_from(circle, tmp_path):
-    from koa_hf.hub import model_card
-
     folder = shutil.copytree(circle.run, tmp_path / "run")
     recipe = (folder / "recipe.yaml").read_text()
     (folder / "recipe.yaml").write_text(recipe.replace("weights: random", "weights: imagenet"))
@@ -152,10 +153,6 @@ def test_an_imagenet_recipe_names_the_model_that_it_starts_from(circle, tmp_path
 
 
 def test_a_card_does_not_give_figures_of_other_rules_for_those_of_the_model(circle, tmp_path):
-    from koa_hf.errors import KoaError
-    from koa_hf.grading.rules import Rules
-    from koa_hf.hub import model_card
-
     folder = shutil.copytree(circle.run, tmp_path / "run")
     Rules(temperature=2).save(folder)
     with pytest.raises(KoaError, match=r"measured by other rules.*measure it again by train/validate\.py"):
@@ -327,7 +324,7 @@ def test_the_demo_starts_from_an_id_and_later_without_a_network(circle, knee_png
             expect(page.get_by_role("heading", name="No X-ray yet")).to_be_visible(timeout=20_000)
             page.set_input_files("#koa-upload input[type=file]", knee_png)
             said = re.compile(rf"KL {grading.grade}\s+·\s+{grading.name}")
-            expect(page.locator("h2.grade")).to_have_text(said, timeout=30_000)
+            expect(page.locator("h2.grade")).to_have_text(said, timeout=60_000)
             commit = circle.commit("model", MODEL).id
             expect(page.get_by_text(f"version {commit[:12]}").first).to_be_visible()
             assert ("100%" in demo.written()) == (offline == "0")  # the progress bar of the download
