@@ -70,9 +70,9 @@ def client_environment(home: Path | None = None, **variables: str) -> dict[str, 
 
 def start_server() -> None:
     """Start the server, unless it runs; its imports go on in the background."""
-    before = dict(os.environ)
+    before, its = dict(os.environ), client_environment(HOME)
     os.environ.clear()
-    os.environ.update(client_environment(HOME))
+    os.environ.update(its)
     try:
         _context.set_forkserver_preload(PRELOADED)
         forkserver.ensure_running()
