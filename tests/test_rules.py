@@ -32,7 +32,7 @@ def ruled_folder(grader, model_folder, tmp_path_factory):
         temperature=2.0,
         power=2,
         sets=GradeSets(coverage=0.9, level=0.15),
-        familiarity=Familiarity.fit(LAYER, features, components=8, least_familiar=3.0),
+        familiarity=Familiarity.fit(LAYER, features, components=8, least_familiar=2.4),
     )
     folder = shutil.copytree(model_folder, tmp_path_factory.mktemp("ruled") / "model")
     rules.save(folder)
