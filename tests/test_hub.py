@@ -21,7 +21,7 @@ from koa_hf.cli import main
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES
 from koa_hf.grading.rules import Rules
-from koa_hf.hub import model_card
+from koa_hf.hub import contents, model_card
 from tests.demo import running_demo
 from tests.fake_hub.server import Hub
 from tests.helpers import SMALL
@@ -350,6 +350,13 @@ def test_a_space_runs_as_it_stands(circle, tmp_path):
         demo.wait_until_it_says(f"grading with {MODEL}, version {circle.commit('model', MODEL).id[:12]}")
 
 
+def test_a_space_has_every_file_of_the_package():
+    package = {"koa_hf/cli/push.py", "koa_hf/demo/film_editor.html", "koa_hf/demo/page.css", "koa_hf/py.typed"}
+    files = contents.of_space("user/demo", "user/model").files
+    assert package <= files.keys()
+    assert not [path for path in files if path.endswith(".pyc")]
+
+
 # --- versions, and what is refused
 
 CLIENT = """
@@ -490,7 +497,7 @@ def test_a_dry_run_lists_files_and_sizes_without_token_or_network(dataset_folder
     out = capsys.readouterr().out
     assert re.search(r"data/train-00000-of-00001\.parquet\s+[\d.]+ MB", out)
     assert re.search(r"model\.safetensors\s+84 MB", out)
-    assert re.search(r"^app\.py\s+\d+ kB", out, re.MULTILINE)
+    assert re.search(r"^app\.py\s+[\d.]+ kB", out, re.MULTILINE)
     assert "for the Space user/demo" in out
     assert "predictions.csv" not in out
 

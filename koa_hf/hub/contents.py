@@ -160,7 +160,7 @@ def of_space(repo_id: str, model: str, model_revision: str | None = None) -> Con
     files |= {
         path.relative_to(project).as_posix(): path
         for path in sorted(package.rglob("*"))
-        if path.suffix in (".py", ".html", ".css", ".js", ".safetensors")
+        if path.is_file() and "__pycache__" not in path.parts
     }
     files["requirements.txt"] = _space_requirements(needed["requirements.txt"].read_text()).encode()
     files[MODEL_NAME_FILE] = (f"{model}@{model_revision}" if model_revision else model).encode() + b"\n"
