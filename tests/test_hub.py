@@ -155,7 +155,7 @@ def test_an_imagenet_recipe_names_the_model_that_it_starts_from(circle, tmp_path
 def test_a_card_does_not_give_figures_of_other_rules_for_those_of_the_model(circle, tmp_path):
     folder = shutil.copytree(circle.run, tmp_path / "run")
     Rules(temperature=2).save(folder)
-    with pytest.raises(KoaError, match=r"measured by other rules.*measure it again by train/validate\.py"):
+    with pytest.raises(KoaError, match=r"measured with other rules.*measure again with train/validate\.py"):
         model_card.render(folder)
 
 
