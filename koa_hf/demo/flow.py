@@ -28,9 +28,7 @@ from koa_hf.report.document import Report
 FORGOTTEN = "This X-ray is no longer in memory; upload it again."
 NOT_YET = "The batch is still being graded; select a row once it is done."
 TOO_MANY = "Batches this large are not kept in memory; upload this X-ray on its own."
-NO_KNEE = (
-    "No knee was found, so the whole image was graded. If it shows a knee, draw a box around it below and grade that."
-)
+NO_KNEE = "The whole image was graded. If it shows a knee, draw a box around it below and grade that."
 
 # On a phone the result lies below the fold.
 SHOW_RESULT = """() => {
