@@ -236,7 +236,7 @@ def test_a_visitor_who_has_to_wait_sees_their_place_in_the_queue(page, model_fol
     url = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_port=free_port())[1]
     try:
         opened(page, url)
-        client = Client(url, verbose=False)
+        client = Client(url, verbose=False, httpx_kwargs={"timeout": 120})
         busy = [
             client.submit(handle_file(knee_png), api_name="/grade")
             for _ in range(GRADING_QUEUE["concurrency_limit"] + 2)
