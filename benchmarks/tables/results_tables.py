@@ -153,7 +153,7 @@ def prediction_sets() -> str:
     return table(["grades in the set", "knees", "coverage"], rows)
 
 
-def robustness() -> str:
+def resampled_goals() -> str:
     """Share of bootstrap resamples that reach the CPU goals, and the figures of a read-out chosen on other patients."""
     found = read("strong/scrutiny.json")
     held, least = found["targets"]["held_in_share_of_resamples"], found["targets"]["least"]
@@ -222,7 +222,7 @@ BLOCKS = {
     "calibration": calibration,
     "calibration by grade": calibration_by_grade,
     "prediction sets": prediction_sets,
-    "robustness": robustness,
+    "resampled goals": resampled_goals,
     "small knees": small_knees,
     "out of distribution": out_of_distribution,
     "heat maps": heat_maps,
