@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from koa_hf.files import replacing, write_text
-from train.loop.record import command, git_commit, processor
+from train.loop.run_record import command_line, git_commit, processor
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -42,7 +42,7 @@ def _versions() -> dict[str, str]:
 def write_result(path: Path, result: dict) -> None:
     """Write a result as JSON, with the command, machine, package versions and commit that it was measured with."""
     measured_on = {
-        "command": command("python"),
+        "command": command_line("python"),
         "machine": processor(),
         "packages": _versions(),
         "git_commit": git_commit(),

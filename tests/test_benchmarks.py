@@ -16,8 +16,8 @@ from koa_hf.data.release import Release
 from koa_hf.errors import KoaError
 from koa_hf.network import xception
 from koa_hf.network.engines import Network, TorchEngine
-from train.loop import recipe
 from train.loop.predictions import Predictions
+from train.loop.recipe import load_recipe
 
 
 def test_a_repeated_release_is_one_of_as_many_patients_more(release_folder, tmp_path):
@@ -122,7 +122,7 @@ def three_rows(tmp_path, monkeypatch):
         logits = sure * np.eye(5)[grades] + noise
         probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         Predictions(names, grades, probabilities.argmax(1), probabilities).write(folder)
-        plan_of_row = recipe.load("phantom", ablation.settings_of(plan, name))
+        plan_of_row = load_recipe("phantom", ablation.settings_of(plan, name))
         (folder / "recipe.yaml").write_text(plan_of_row.to_yaml())
         run = {"seconds": {"epochs": 60.0}, "machine": {"processor": "some", "precision": "bf16"}, "git_commit": None}
         (folder / "run.json").write_text(json.dumps(run))

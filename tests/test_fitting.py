@@ -7,8 +7,8 @@ import torch
 from koa_hf.grading.calibration import grade_sets, probabilities_of, read_grades
 from koa_hf.grading.familiarity import Familiarity
 from koa_hf.grading.metrics import expected_calibration_error, quadratic_weighted_kappa
-from train.fit_small_knees import fit_shift
 from train.fitting.cross_fit import ROUNDING, cross_fit, fit_set_level, fit_temperature, fit_thresholds
+from train.fitting.small_knee_fitting import fit_shift
 
 
 def knees(n: int, seed: int, sharpness: float = 3.0):

@@ -9,7 +9,7 @@ import torch
 from koa_hf.errors import KoaError
 from koa_hf.network import precision
 from koa_hf.network.precision import choose_precision
-from train.run import precision_wanted
+from train.loop.settings import requested_precision
 
 
 @pytest.mark.parametrize(("speedup", "chosen"), [(0.5, "fp32"), (1.1, "fp32"), (2.2, "bf16")])
@@ -44,7 +44,7 @@ def test_a_resumed_run_keeps_the_precision_that_it_began_with(tmp_path, recorded
     def options(**changed) -> Namespace:
         return Namespace(**{"output_dir": str(tmp_path), "resume": True, "precision": "auto", **changed})
 
-    assert precision_wanted(options()) == wanted
-    assert precision_wanted(options(precision="fp16")) == "fp16"
-    assert precision_wanted(options(resume=False)) == "auto"
-    assert precision_wanted(options(output_dir=str(tmp_path / "other"))) == "auto"
+    assert requested_precision(options()) == wanted
+    assert requested_precision(options(precision="fp16")) == "fp16"
+    assert requested_precision(options(resume=False)) == "auto"
+    assert requested_precision(options(output_dir=str(tmp_path / "other"))) == "auto"

@@ -12,35 +12,35 @@ from koa_hf.network import xception
 from koa_hf.network.engines import TOLERANCES
 from koa_hf.network.int8 import Int8, Int8Metadata, even_out
 from koa_hf.network.model_folder import INT8_FILE
-from train import quantise
+from train.fitting import quantisation
 from train.loop import recipe
 
 SIZE = 71
 IMAGES = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-HOW = recipe.Grading(flip_average=False)
+HOW = recipe.GradingOptions(flip_average=False)
 
 
 @torch.inference_mode()
 def test_evening_out_the_channels_leaves_the_function_as_it_is(grader):
     network = xception.folded(grader.model)
     before, weights = network(IMAGES), network.block5.rep[1].pointwise.weight.clone()
-    even_out(network, quantise.reach_evenly(network, IMAGES, 0.7))
+    even_out(network, quantisation.equalisation_scales(network, IMAGES, 0.7))
     assert not torch.equal(network.block5.rep[1].pointwise.weight, weights)
     torch.testing.assert_close(network(IMAGES), before, rtol=1e-3, atol=1e-3)
 
 
-def seen(grades: np.ndarray) -> quantise.Seen:
-    return quantise.Seen(np.eye(5, dtype=np.float32)[grades] * 4, None)
+def seen(grades: np.ndarray) -> quantisation.RuledOutput:
+    return quantisation.RuledOutput(np.eye(5, dtype=np.float32)[grades] * 4, None)
 
 
 def test_the_guard_passes_the_same_grades_and_fails_two_in_a_hundred_changed(grader):
     grades = np.arange(200) % 5
-    same = quantise.judge(seen(grades), seen(grades), grades, grader, HOW)
+    same = quantisation.judge(seen(grades), seen(grades), grades, grader, HOW)
     assert same["passes"]
     assert (same["grades_changed"], same["largest_probability_change"], same["familiarity_changed"]) == (0, 0, None)
     changed = grades.copy()
     changed[:4] = (changed[:4] + 1) % 5
-    other = quantise.judge(seen(changed), seen(grades), grades, grader, HOW)
+    other = quantisation.judge(seen(changed), seen(grades), grades, grader, HOW)
     assert other["grades_changed"] == 4
     assert not other["passes"]
 
@@ -49,9 +49,9 @@ def test_the_guard_fails_a_kappa_that_moved_though_few_grades_changed(grader):
     grades = np.arange(200) % 5
     changed = grades.copy()
     changed[0] = 4  # from KL 0
-    verdict = quantise.judge(seen(changed), seen(grades), grades, grader, HOW)
-    assert verdict["grades_unchanged"] >= quantise.LEAST_UNCHANGED
-    assert verdict["kappa_change"] < -quantise.LARGEST_KAPPA_CHANGE
+    verdict = quantisation.judge(seen(changed), seen(grades), grades, grader, HOW)
+    assert verdict["grades_unchanged"] >= quantisation.LEAST_UNCHANGED
+    assert verdict["kappa_change"] < -quantisation.LARGEST_KAPPA_CHANGE
     assert not verdict["passes"]
 
 
@@ -61,8 +61,10 @@ def test_a_network_in_int8_is_saved_loaded_and_computed(grader, model_folder, tm
     size = grader.preprocessing.image_size
     images = torch.rand(4, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
     network = xception.folded(grader.model)
-    numbers = quantise.quantise(network, images, quantise.Attempt(kept=quantise._through(7), equalised=0.7))
-    assert 0.3 < quantise.share_in_int8(network, numbers, images[0]) < 0.5
+    numbers = quantisation.quantise_network(
+        network, images, quantisation.Attempt(kept=quantisation._through(7), equalised=0.7)
+    )
+    assert 0.3 < quantisation.share_in_int8(network, numbers, images[0]) < 0.5
     names = [name for name in numbers if name.endswith(".step")]
     assert any(name.startswith("block8.") for name in names)
     assert not any(name.startswith(f"block{i}.") for name in names for i in range(1, 8))

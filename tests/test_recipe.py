@@ -1,16 +1,16 @@
 import pytest
 
 from koa_hf.errors import KoaError
-from train.loop import recipe
+from train.loop.recipe import available_recipes, load_recipe
 
 
-@pytest.mark.parametrize("name", recipe.available())
+@pytest.mark.parametrize("name", available_recipes())
 def test_every_recipe_that_comes_with_the_project_is_valid(name):
-    assert recipe.load(name).name == name
+    assert load_recipe(name).name == name
 
 
 def test_the_paper_recipe_is_the_papers():
-    paper = recipe.load("paper")
+    paper = load_recipe("paper")
     assert (paper.image_size, paper.weights, paper.augmentation.active) == (299, "imagenet", False)
     baseline, fine_tuned = paper.stages
     assert (baseline.train, baseline.loss, baseline.epochs) == ("head", "cross_entropy", 5)
@@ -19,14 +19,14 @@ def test_the_paper_recipe_is_the_papers():
 
 
 def test_any_key_can_be_overridden():
-    changed = recipe.load("paper", ["stages.1.lr=3e-5", "seed=7", "augmentation.flip=true"])
+    changed = load_recipe("paper", ["stages.1.lr=3e-5", "seed=7", "augmentation.flip=true"])
     assert (changed.stages[1].lr, changed.seed, changed.augmentation.flip) == (3e-5, 7, True)
 
 
 def test_a_written_recipe_reads_back_equal(tmp_path):
-    original = recipe.load("paper", ["stages.0.epochs=2"])
+    original = load_recipe("paper", ["stages.0.epochs=2"])
     (tmp_path / "copy.yaml").write_text(original.to_yaml())
-    assert recipe.load(tmp_path / "copy.yaml") == original
+    assert load_recipe(tmp_path / "copy.yaml") == original
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_a_written_recipe_reads_back_equal(tmp_path):
 )
 def test_a_bad_key_or_value_is_named_with_what_is_allowed(override, says):
     with pytest.raises(KoaError) as caught:
-        recipe.load("paper", [override])
+        load_recipe("paper", [override])
     for part in says:
         assert part in str(caught.value)
 
 
 def test_an_unknown_recipe_names_those_there_are(tmp_path):
     with pytest.raises(KoaError, match=r"no recipe 'papr'.*paper"):
-        recipe.load("papr")
+        load_recipe("papr")
     (tmp_path / "broken.yaml").write_text("stages: [")
     with pytest.raises(KoaError, match="not valid YAML"):
-        recipe.load(tmp_path / "broken.yaml")
+        load_recipe(tmp_path / "broken.yaml")

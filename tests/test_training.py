@@ -20,8 +20,8 @@ from koa_hf.imaging import phantom
 from tests.helpers import SMALL
 from tests.processes import REPOSITORY, Process, client_environment, run_in_two
 from tests.processes import run as run_script
-from train.audit import CONTROLS
-from train.loop import recipe
+from train.loop.deletion_test import CONTROLS
+from train.loop.recipe import load_recipe
 
 
 def run(dataset, out, *options, processes=1, script="train/run.py", check=True) -> subprocess.CompletedProcess:
@@ -174,7 +174,7 @@ def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, t
     command("train/bundle.py", "--run", finished, "--dataset", dataset_folder, "--output", bundle,
             "--results", results, "--grading", "read_out=median", *few)  # fmt: skip
     assert (bundle / "model.safetensors").stat().st_size < 45e6  # float16
-    assert recipe.load(bundle / "recipe.yaml").grading.read_out == "median"
+    assert load_recipe(bundle / "recipe.yaml").grading.read_out == "median"
     assert json.loads((results / "float16.json").read_text())["largest_probability_change"] < 0.01
     for picture in ("reliability.png", "familiarity.png", "confusion_matrix.png", "curves.png"):
         assert (results / picture).stat().st_size > 1000

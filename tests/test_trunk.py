@@ -11,7 +11,7 @@ from koa_hf.network import xception
 from koa_hf.network.preprocess import Preprocessing, normalise
 from train.loop import trunk
 from train.loop.knee_images import KneeImages
-from train.loop.trunk import OpenVinoTrunk, Trunk, channels_first, channels_last
+from train.loop.trunk import OpenVinoTrunk, Trunk, candidate_trunks, channels_first, channels_last
 from train.loop.trunk_cache import TrunkCache
 
 SIZE = 96
@@ -57,9 +57,10 @@ def test_few_images_and_a_network_that_openvino_can_not_take_are_left_to_torch(n
         raise RuntimeError("no such layer")
 
     monkeypatch.setattr(trunk, "OpenVinoTrunk", refused)
-    assert [way.engine for way in trunk.ways(network, CUTS, accelerator, images=10, image_size=SIZE)] == ["torch"]
+    assert [one.engine for one in candidate_trunks(network, CUTS, accelerator, images=10, image_size=SIZE)] == ["torch"]
     assert capsys.readouterr().out == ""
-    assert [way.engine for way in trunk.ways(network, CUTS, accelerator, images=10_000, image_size=SIZE)] == ["torch"]
+    many = candidate_trunks(network, CUTS, accelerator, images=10_000, image_size=SIZE)
+    assert [one.engine for one in many] == ["torch"]
     assert "no such layer" in capsys.readouterr().out
 
 
@@ -70,15 +71,15 @@ def test_a_cache_is_filled_by_the_faster_way_and_goes_on_with_the_one_that_began
     images = {"train": KneeImages(load_dataset(str(dataset_folder))["train"], Preprocessing(SIZE))}
 
     def engine(seconds: list[float]) -> str:
-        cache = TrunkCache(tmp_path, Accelerator(cpu=True), "no")
+        cache = TrunkCache(tmp_path, Accelerator(cpu=True))
         used = []
         monkeypatch.setattr(cache, "_seconds", lambda *_: seconds)
-        monkeypatch.setattr(cache, "_fill", lambda way, *_: used.append(way.engine.split()[0]))
+        monkeypatch.setattr(cache, "_fill", lambda trunk, *_: used.append(trunk.engine.split()[0]))
         cache.open(network, images, {"train": "the same"}, CUTS)
         return used[0]
 
     assert engine([2.0, 1.0]) == "openvino"
-    assert "trunk by torch: 125 ms an image" in capsys.readouterr().out
+    assert "trunk by torch: 125 ms per image" in capsys.readouterr().out
     assert engine([1.0, 2.0]) == "openvino"  # a resumed run computes what it would have
     shutil.rmtree(tmp_path)
     assert engine([1.0, 2.0]) == "torch"
@@ -91,9 +92,9 @@ def test_the_tail_makes_of_a_cached_row_what_the_network_makes_of_the_image(
 ):
     monkeypatch.setattr(trunk, "WORTH_CONVERTING", 0)
     images = KneeImages(load_dataset(str(dataset_folder))["validation"], Preprocessing(SIZE))
-    cache = TrunkCache(tmp_path, Accelerator(cpu=True), "no", batch_size=5)  # the last batch is shorter
-    monkeypatch.setattr(cache, "_seconds", lambda ways, _: [way.engine.split()[0] != engine for way in ways])
-    assert {way.engine.split()[0] for way in trunk.ways(network, CUTS, cache.accelerator, 1, SIZE)} >= {engine}
+    cache = TrunkCache(tmp_path, Accelerator(cpu=True), batch_size=5)  # the last batch is shorter
+    monkeypatch.setattr(cache, "_seconds", lambda trunks, _: [one.engine.split()[0] != engine for one in trunks])
+    assert {one.engine.split()[0] for one in candidate_trunks(network, CUTS, cache.accelerator, 1, SIZE)} >= {engine}
     cached = cache.open(network, {"validation": images}, {"validation": "these"}, CUTS)
     expected = network(normalise(torch.stack([images[row]["pixels"] for row in range(len(images))])))
     for cut in CUTS:

@@ -1,12 +1,10 @@
-"""Look hard at a model: where it errs worst, which grades it misses, and whether its heat maps show what it uses.
+"""Audit a model: its worst mistakes, its recall by grade, and a deletion test of its heat maps.
 
     python train/audit.py --model models/koa-xception --dataset data/knee-kl --results results/strong
+    python train/audit.py --model user/koa-xception --dataset user/knee-kl --split test --results runs/evaluation/test
 
-Deletion test (Samek et al. 2017, https://arxiv.org/abs/1509.06321): the tenth of the X-ray that the heat map calls
-hottest is blurred away, and, for comparison, a tenth of the same cells taken at random, and the tenth that is hottest
-in another knee's map: all knees lie alike, so that a map of nothing but the usual place would pass the first
-comparison. If the map is true, its own tenth costs the grade more of its probability than either. Reads
-predictions.csv, which `train/validate.py` left in --results, and writes audit.json, recall.png and deletion.png there.
+Reads predictions.csv, which `train/validate.py` wrote to --results. Writes audit.json, recall.png and deletion.png
+there. The test is described in `train/loop/deletion_test.py`.
 """
 
 import argparse
@@ -15,11 +13,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from koa_hf import Grader
 from koa_hf.data.load import load_dataset
@@ -27,102 +22,31 @@ from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
 from koa_hf.grading.calibration import expected_grade
-from koa_hf.grading.metrics import bootstrap_mean
 from koa_hf.network.engine_names import PRECISIONS
-from koa_hf.network.preprocess import normalise
-from koa_hf.progress import progress_bar
-from train.loop import plots
+from train.loop.deletion_test import delete_hottest, summarise_deletion
 from train.loop.knee_images import KneeImages, choose_split
+from train.loop.plots import plot_deletion, plot_recall
 from train.loop.predictions import Predictions
 
-WORST = 20
-DELETED = 0.1
-BLURRED_TO = 4  # pixels a side, and up again: no joint space is left in that
-BATCH_SIZE = 16
-
-WHOLE, HOTTEST = "whole", "without the hottest tenth"
-CONTROLS = ("without a random tenth", "without another knee's hottest tenth")
+SHOWN = 20  # worst mistakes
 
 
-def worst_mistakes(found: Predictions) -> list[dict]:
-    """The knees that were graded furthest from the reader's grade, by the mean squared distance it was given."""
-    apart = np.arange(NUM_GRADES) - found.grades[:, None]
-    distance = (found.probabilities * apart**2).sum(1)
-    expected = expected_grade(found.probabilities)
+def worst_mistakes(predictions: Predictions) -> list[dict]:
+    """The knees with the highest expected squared distance between predicted and reader's grade, worst first."""
+    apart = np.arange(NUM_GRADES) - predictions.grades[:, None]
+    distance = (predictions.probabilities * apart**2).sum(1)
+    expected = expected_grade(predictions.probabilities)
     return [
         {
-            "file_name": found.file_names[i],
-            "reader": int(found.grades[i]),
-            "predicted": int(found.predicted[i]),
-            "probability_of_readers": round(float(found.probabilities[i, found.grades[i]]), 4),
+            "file_name": predictions.file_names[i],
+            "reader": int(predictions.grades[i]),
+            "predicted": int(predictions.predicted[i]),
+            "probability_of_readers": round(float(predictions.probabilities[i, predictions.grades[i]]), 4),
             "expected_grade": round(float(expected[i]), 3),
             "mean_squared_distance": round(float(distance[i]), 3),
         }
-        for i in np.argsort(-distance, kind="stable")[:WORST]
+        for i in np.argsort(-distance, kind="stable")[:SHOWN]
     ]
-
-
-def hottest(maps: torch.Tensor, size: int) -> torch.Tensor:
-    """The hottest `DELETED` of the cells of each map, as a mask: float (n, height, width) -> bool (n, size, size)."""
-    flat = maps.flatten(1)
-    cells = max(1, round(DELETED * flat.shape[1]))
-    mask = torch.zeros_like(flat).scatter_(1, flat.topk(cells).indices, 1.0).view_as(maps)
-    return functional.interpolate(mask[:, None], (size, size))[:, 0] > 0.5
-
-
-def deletion(grader: Grader, images: KneeImages) -> dict[str, np.ndarray]:
-    """Probability of each knee's grade, whole, without its hottest tenth and by each of `CONTROLS`; float (n,) each."""
-    found: dict[str, list] = {name: [] for name in (WHOLE, HOTTEST, *CONTROLS)}
-    generator = torch.Generator().manual_seed(0)
-    size = grader.preprocessing.image_size
-
-    def probabilities(pixels: torch.Tensor) -> np.ndarray:
-        return grader.rules.probabilities(grader.forward(pixels).logits.cpu().numpy())
-
-    with progress_bar("deleting", len(images), show=True) as advance:
-        for batch in DataLoader(images, BATCH_SIZE):
-            pixels = normalise(batch["pixels"])
-            output = grader.forward(pixels)
-            whole = grader.rules.probabilities(output.logits.cpu().numpy())
-            grade = grader.rules.grades(whole)
-            rows = np.arange(len(grade))
-            maps = output.maps.cpu()[rows, grade]
-            # Blurred beyond recognition: no new edges, unlike a black patch, and the brightness stays.
-            blurred = functional.interpolate(
-                functional.adaptive_avg_pool2d(pixels, BLURRED_TO), (size, size), mode="bilinear"
-            )
-            found[WHOLE].append(whole[rows, grade])
-            # Half a batch away: next to a knee is the same patient's other one.
-            scores = (maps, torch.rand(maps.shape, generator=generator), maps.roll(len(maps) // 2, 0))
-            for name, score in zip((HOTTEST, *CONTROLS), scores, strict=True):
-                changed = torch.where(hottest(score, size)[:, None], blurred, pixels)
-                found[name].append(probabilities(changed)[rows, grade])
-            for _ in rows:
-                advance()
-    return {name: np.concatenate(values) for name, values in found.items()}
-
-
-def summary(found: dict[str, np.ndarray], patients: np.ndarray) -> dict:
-    """Mean loss of probability for each deletion, and how much more the hottest tenth costs than each of `CONTROLS`.
-
-    Intervals are of 95 %, by patient.
-    """
-    lost = {name: found[WHOLE] - found[name] for name in (HOTTEST, *CONTROLS)}
-    more = {name: lost[HOTTEST] - lost[name] for name in CONTROLS}
-    return {
-        "knees": len(patients),
-        "deleted_share": DELETED,
-        "mean_probability": {name: float(values.mean()) for name, values in found.items()},
-        "mean_loss": {name: float(values.mean()) for name, values in lost.items()},
-        "hottest_costs_more_than": {
-            name: {
-                "difference": float(values.mean()),
-                "difference_95_by_patient": list(bootstrap_mean(values, patients)),
-                "share_of_knees": float((values > 0).mean()),
-            }
-            for name, values in more.items()
-        },
-    }
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -130,9 +54,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="a model folder or an id on the Hub")
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
     parser.add_argument("--revision", help="branch, tag or commit of the data set on the Hub")
-    parser.add_argument("--results", required=True, type=Path, help="where train/validate.py wrote predictions.csv")
-    parser.add_argument("--split", default="validation", help="the split of those predictions")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bf16 where it is the faster")
+    parser.add_argument("--results", required=True, type=Path, help="folder with predictions.csv of train/validate.py")
+    parser.add_argument("--split", default="validation", help="split of these predictions (default: %(default)s)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="default: auto, which takes bf16 where it is faster"
+    )
     return parser.parse_args(argv)
 
 
@@ -143,19 +69,22 @@ def main(argv: list[str] | None = None) -> None:
     grader = Grader.from_pretrained(args.model, precision=args.precision, engine="torch")
     split = choose_split(load_dataset(args.dataset, revision=args.revision), args.split, args.dataset)
     if list(split["file_name"]) != graded.file_names:
-        raise KoaError(f"predictions.csv in {args.results} is not about the {args.split} split of {args.dataset}.")
-    found = deletion(grader, KneeImages(split, grader.preprocessing, grader.rules))
+        raise KoaError(
+            f"predictions.csv in {args.results} is not of the {args.split} split of {args.dataset}; "
+            "run train/validate.py on that split first."
+        )
+    found = delete_hottest(grader, KneeImages(split, grader.preprocessing, grader.rules))
     audit = {
         "model": args.model,
         "model_revision": grader.revision,
         "precision": grader.precision,
         "split": args.split,
-        "deletion": summary(found, np.array(split["patient_id"])),
+        "deletion": summarise_deletion(found, np.array(split["patient_id"])),
         "worst_mistakes": worst_mistakes(graded),
     }
     write_text(args.results / "audit.json", json.dumps(audit, indent=2) + "\n")
-    plots.deletion(found, args.results / "deletion.png")
-    plots.recall(graded.grades, graded.predicted, args.results / "recall.png")
+    plot_deletion(found, args.results / "deletion.png")
+    plot_recall(graded.grades, graded.predicted, args.results / "recall.png")
 
     console = Console()
     table = Table(title="worst mistakes")

@@ -1,12 +1,12 @@
-"""From a finished run to the model that ships: half the bytes, rules fitted, measured, described.
+"""Turn a finished run into the model that ships: float16 weights, fitted rules, metrics, card.
 
     python train/bundle.py --run runs/polished --dataset data/knee-kl --output runs/koa-xception --results runs/report
+    python train/bundle.py --run runs/polished --grading read_out=median ...
 
-In order: store the weights as float16 and compare the grades with the run's own; fit grading.json (as
-`train/calibrate.py` and `train/fit_small_knees.py`); measure on the validation split by those rules (as
-`train/validate.py`); write the card.
---output gets what a model folder holds on the Hub; --results the reports, pictures and predictions, and the run's own
-figures, without any rules, as plain.json.
+In order: store the weights as float16 and compare the grades with float32; fit grading.json (`train/calibrate.py`,
+`train/fit_small_knees.py`); measure on the validation split by these rules (`train/validate.py`); write the card.
+--output becomes the model folder as on the Hub; --results gets reports, figures and predictions, and the metrics
+without rules as plain.json.
 """
 
 import argparse
@@ -28,27 +28,26 @@ from koa_hf.grading.calibration import probabilities_of
 from koa_hf.hub import model_card
 from koa_hf.network import xception
 from koa_hf.network.model_folder import RECIPE_BEFORE_FILE
-from train.calibrate import add_options, calibrate, write_calibration
-from train.fit_small_knees import fit_small_knees, write_small_knees
-from train.fitting.measure import measure
-from train.loop import recipe, record
+from train.fitting.cross_fit import TIE
+from train.fitting.layer_features import extract_features
+from train.fitting.rule_fitting import add_fitting_options, fit_rules, write_calibration
+from train.fitting.small_knee_fitting import fit_shifts, write_small_knees
+from train.loop import run_record
+from train.loop.evaluation import evaluate_model, write_evaluation
 from train.loop.knee_images import KneeImages, choose_split
-from train.validate import evaluate_model, write_evaluation
+from train.loop.recipe import load_recipe
 
 RECORD = ("run.json", "metrics.jsonl", "curves.png")
-"""Of the run, kept beside the model."""
-
-TIE = 0.01
-"""Two grades whose probabilities are nearer than this are a tie: either may come out ahead in another arithmetic."""
+"""Files of the run that are kept beside the model."""
 
 
-def compare(one: Grader, other: Grader, images: KneeImages) -> dict:
-    """How two models of the same network differ on the same images."""
+def grade_changes(one: Grader, other: Grader, images: KneeImages) -> dict:
+    """Changed grades and probabilities between two copies of a network, without rules."""
     found = (
-        measure(xception.folded(grader.model), grader.precision, images, f"knees with {grader.model_id}")
+        extract_features(xception.folded(grader.model), grader.precision, images, f"knees with {grader.model_id}")
         for grader in (one, other)
     )
-    first, second = (probabilities_of(measured.logits) for measured in found)
+    first, second = (probabilities_of(features.logits) for features in found)
     changed = first.argmax(1) != second.argmax(1)
     ordered = np.sort(first, axis=1)
     ties = ordered[:, -1] - ordered[:, -2] < TIE
@@ -67,11 +66,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
     parser.add_argument("--revision", help="branch, tag or commit of the data set on the Hub")
     parser.add_argument("--output", required=True, type=Path, help="the model folder to write")
-    parser.add_argument("--results", required=True, type=Path, help="for reports and pictures")
-    parser.add_argument("--name", help="what the results call the model (default: the output folder)")
+    parser.add_argument("--results", required=True, type=Path, help="folder for reports and figures")
+    parser.add_argument("--name", help="of the model in the results (default: the output folder)")
     parser.add_argument("--grading", action="append", default=[], metavar="KEY=VALUE",
                         help="change a key of the recipe's grading section, such as read_out=median")  # fmt: skip
-    add_options(parser)
+    add_fitting_options(parser)
     return parser.parse_args(argv)
 
 
@@ -82,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         raise KoaError(f"{args.output} is not empty; choose another --output, or remove it.")
     if missing := [name for name in ("recipe.yaml", *RECORD) if not (args.run / name).is_file()]:
         raise KoaError(f"{args.run} is not the folder of a finished run: it has no {missing[0]}.")
-    plan = recipe.load(args.run / "recipe.yaml", [f"grading.{override}" for override in args.grading])
+    plan = load_recipe(args.run / "recipe.yaml", [f"grading.{override}" for override in args.grading])
     accelerator = Accelerator()
     how = {"device": accelerator.device, "precision": args.precision, "engine": "torch"}
     trained = Grader.from_pretrained(args.run, **how, plain=True)
@@ -100,13 +99,13 @@ def main(argv: list[str] | None = None) -> None:
             shutil.copyfile(args.run / RECIPE_BEFORE_FILE, folder / RECIPE_BEFORE_FILE)
         stored = Grader.from_pretrained(folder, **how, plain=True)
 
-        difference = compare(trained, stored, KneeImages(validation, stored.preprocessing))
+        difference = grade_changes(trained, stored, KneeImages(validation, stored.preprocessing))
         write_text(args.results / "float16.json", json.dumps(difference, indent=2) + "\n")
         print(f"float16 against float32: {difference}")
 
-        rules, report = calibrate(stored, plan.grading, data, args.dataset, args.training_knees, args.images_per_kind)
+        rules, report = fit_rules(stored, plan.grading, data, args.dataset, args.training_knees, args.images_per_kind)
         write_calibration(rules, report, folder, args.results)
-        small_knees, report = fit_small_knees(Grader.from_pretrained(folder, **how), validation)
+        small_knees, report = fit_shifts(Grader.from_pretrained(folder, **how), validation)
         write_small_knees(rules, small_knees, report, folder, args.results)
 
         grader = Grader.from_pretrained(folder, **how)
@@ -116,13 +115,13 @@ def main(argv: list[str] | None = None) -> None:
         write_evaluation(evaluation, args.results, name, args.dataset, grader.revision, commit_of(data))
         for kept in ("metrics.json", "confusion_matrix.png"):
             shutil.copyfile(args.results / kept, folder / kept)
-        record.keep(folder, (*RECORD, "recipe.yaml"), args.results)
+        run_record.copy_files(folder, (*RECORD, "recipe.yaml"), args.results)
         shutil.copyfile(args.run / "metrics.json", args.results / "plain.json")
         model_card.write(folder)
         if args.output.exists():
             args.output.rmdir()
         folder.rename(args.output)
-    print(f"{args.output} is the model, {args.results} holds the reports")
+    print(f"model in {args.output}, reports in {args.results}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Fit what tells knees that are upside down, and measure it.
+"""Fit the detector of upside-down knees, and measure it.
 
     python train/fit_orientation.py --dataset data/knee-kl
-    python train/fit_orientation.py --dataset data/knee-kl --output runs/orientation.safetensors --results runs/orientation
+    python train/fit_orientation.py --dataset data/knee-kl --output runs/o.safetensors --results runs/orientation
 
-Half a minute. Fitted on the train split, every knee together with its mirror image; measured on the validation split,
-on knees as they are, made worse in several ways, and on images that are no knees. Written: the weights, and
+Takes half a minute. Fitted on the train split, every knee together with its mirror image; measured on the validation
+split, on knees as they are and degraded in several ways, and on images that are no knees. Writes the weights and
 orientation.json.
 """
 
@@ -27,7 +27,7 @@ from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import replacing, write_text
 from koa_hf.imaging import orientation
 from koa_hf.imaging.orientation import LEAST, reduced, uprightness
-from koa_hf.progress import progress_bar
+from koa_hf.progress import ProgressBar
 from train.loop.knee_images import choose_split
 from train.pictures import not_knees
 
@@ -56,7 +56,7 @@ def _small(knee: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(knee).resize((60, 60), Image.Resampling.LANCZOS))
 
 
-CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+DEGRADATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "as it is": lambda knee: knee,
     "a negative": lambda knee: 255 - knee,
     "rotated by 15 degrees": _rotated(15),
@@ -65,20 +65,16 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "a quarter of black around": _padded,
     "60 pixels wide": _small,
 }
-"""What is done to the validation knees before they are judged."""
+"""Degradations of the validation knees."""
 
 
-def crops_of(split: Dataset, what: str) -> list[np.ndarray]:
-    found = []
-    with progress_bar(f"reading {what}", len(split), show=True) as advance:
-        for image in split["image"]:
-            found.append(np.asarray(image.convert("L")))
-            advance()
-    return found
+def read_crops(split: Dataset, what: str) -> list[np.ndarray]:
+    """Every image of a split, uint8 (height, width)."""
+    return [np.asarray(image.convert("L")) for image in ProgressBar(split["image"], f"reading {what}")]
 
 
-def fit(knees: list[np.ndarray]) -> np.ndarray:
-    """Weights, float32 (cells, cells, bins), from knees that are the usual way up, uint8 (height, width)."""
+def fit_weights(knees: list[np.ndarray]) -> np.ndarray:
+    """Weights, float32 (cells, cells, bins), from upright knees, uint8 (height, width)."""
     upright = np.stack([reduced(knee) for knee in knees])
     features = np.concatenate([uprightness(upright), uprightness(upright[:, :, ::-1])])
     rows = features.reshape(len(features), -1)
@@ -87,15 +83,15 @@ def fit(knees: list[np.ndarray]) -> np.ndarray:
     return model.coef_[0].reshape(features.shape[1:]).astype(np.float32)
 
 
-def measure(weights: np.ndarray, knees: list[np.ndarray]) -> dict:
-    """How often knees that are the usual way up, and the same turned, are called upside down."""
+def error_rates(weights: np.ndarray, knees: list[np.ndarray]) -> dict:
+    """Counts of upright knees, of the same knees turned, and of other images that are called upside down."""
 
     def scores(images: list[np.ndarray]) -> np.ndarray:
         return uprightness(np.stack([reduced(image) for image in images])).reshape(len(images), -1) @ weights.ravel()
 
     changed = {}
-    for name, change in CHANGES.items():
-        found = scores([change(knee) for knee in knees])
+    for name, degrade in DEGRADATIONS.items():
+        found = scores([degrade(knee) for knee in knees])
         changed[name] = {
             "called_upside_down": int((found > LEAST).sum()),
             "found_when_turned": int((-found > LEAST).sum()),
@@ -113,13 +109,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
     parser.add_argument("--revision", help="branch, tag or commit of the data set on the Hub")
-    parser.add_argument("--output", type=Path, default=orientation.WEIGHTS_FILE, help="default: the package's own file")
+    parser.add_argument(
+        "--output", type=Path, default=orientation.WEIGHTS_FILE, help="default: the file that koa_hf uses"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="for orientation.json (default: %(default)s)")
     args = parser.parse_args(argv)
     data = load_dataset(args.dataset, revision=args.revision)
     train, validation = (choose_split(data, split, args.dataset) for split in ("train", "validation"))
-    weights = fit(crops_of(train, "training knees"))
-    found = {"fitted_on": len(train), **measure(weights, crops_of(validation, "validation knees"))}
+    weights = fit_weights(read_crops(train, "training knees"))
+    found = {"fitted_on": len(train), **error_rates(weights, read_crops(validation, "validation knees"))}
     with replacing(args.output) as partial:
         save_file({"weights": weights}, partial)
     args.results.mkdir(parents=True, exist_ok=True)

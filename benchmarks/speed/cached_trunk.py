@@ -41,9 +41,10 @@ from koa_hf.network.preprocess import Preprocessing, normalise
 from koa_hf.progress import progress_bar
 from train.loop import recipe, trunk
 from train.loop.device import keep_freed_memory, share_cores
-from train.loop.knee_images import KneeImages
+from train.loop.knee_images import KneeImages, evenly_spaced
+from train.loop.optim import make_criterion, make_optimizer
+from train.loop.recipe import load_recipe
 from train.loop.trunk_cache import TrunkCache
-from train.run import limited, make_criterion, make_optimizer
 
 TRAIN, VALIDATION = 5778, 826  # images of the release
 VARIANTS = ("plain", "plain, channels last", "uncached", "cached")
@@ -60,8 +61,8 @@ class Variant:
         self.name, self.batch, self.count = name, args.batch, args.batch * STEPS
         self.accelerator = Accelerator(cpu=True, mixed_precision=for_accelerate(precision))
         share_cores(self.accelerator)
-        self.plan = recipe.load("paper")
-        split = limited(load_dataset(args.dataset)["train"], self.count)
+        self.plan = load_recipe("paper")
+        split = evenly_spaced(load_dataset(args.dataset)["train"], self.count)
         self.images = KneeImages(split, Preprocessing(self.plan.image_size))
         torch.manual_seed(0)
         model = xception.build(args.pretrained_weights)
@@ -85,7 +86,7 @@ class Variant:
         front = xception.folded(model).to(memory_format=torch.channels_last) if self.name == "uncached" else None
         data = self.activations[cut]["train"] if self.name == "cached" else self.images
         loader = DataLoader(data, self.batch)
-        optimizer, schedule = make_optimizer(trained, stage, steps_an_epoch=TRAIN // self.plan.batch_size)
+        optimizer, schedule = make_optimizer(trained, stage, updates_an_epoch=TRAIN // self.plan.batch_size)
         trained, optimizer, loader = self.accelerator.prepare(trained, optimizer, loader)
         criterion, layout = make_criterion(stage), torch.channels_last
         if self.name == "plain":
@@ -123,7 +124,7 @@ class Variant:
     def fill(self) -> float:
         """Compute the cache anew."""
         self.filled += 1
-        cache = TrunkCache(Path(self.caches.name, str(self.filled)), self.accelerator, self.accelerator.mixed_precision)
+        cache = TrunkCache(Path(self.caches.name, str(self.filled)), self.accelerator)
         cuts = [xception.TRAINABLE_PARTS[stage.train].cut for stage in self.plan.stages]
         fingerprints = {"train": dataset_fingerprint(self.images.split)}
         self.activations = cache.open(self.model, {"train": self.images}, fingerprints, cuts)
@@ -153,7 +154,7 @@ def one_round() -> dict[str, tuple[float, float]]:
 def needed_operations(size: int) -> dict[str, dict[str, int]]:
     """Variant -> part -> floating-point operations per image; neither folding nor the layout changes them."""
     model = xception.build(pretrained=False).to("meta")
-    plan, images = recipe.load("paper"), torch.zeros(2, 3, size, size, device="meta")
+    plan, images = load_recipe("paper"), torch.zeros(2, 3, size, size, device="meta")
     found = {name: {} for name in VARIANTS}
 
     def forward(first: str, activation: torch.Tensor) -> torch.Tensor:
@@ -223,7 +224,7 @@ def main() -> None:
         raise KoaError(
             "name the ImageNet weights with --pretrained-weights PATH or the environment variable KOA_WEIGHTS."
         )
-    precision, plan = choose_precision(args.precision, "cpu"), recipe.load("paper")
+    precision, plan = choose_precision(args.precision, "cpu"), load_recipe("paper")
     peaks = [peak(torch.device("cpu"), precision)]
     context = multiprocessing.get_context("spawn")
     pools = {name: ProcessPoolExecutor(1, context, start, (name, precision, args)) for name in VARIANTS}

@@ -18,8 +18,9 @@ from koa_hf.network import model_folder, xception
 from koa_hf.network.engine_names import for_accelerate
 from koa_hf.network.precision import choose_precision
 from koa_hf.network.preprocess import Preprocessing
-from train.loop import recipe, trunk
+from train.loop import trunk
 from train.loop.knee_images import KneeImages
+from train.loop.recipe import load_recipe
 from train.loop.trunk_cache import TrunkCache
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("dataset", help="a built data set")
     parser.add_argument("--folder", type=Path, required=True, help="folder of the cache; it is kept")
     args = parser.parse_args()
-    trunk.WORTH_CONVERTING, plan = 0, recipe.load("paper")
+    trunk.WORTH_CONVERTING, plan = 0, load_recipe("paper")
     precision = choose_precision("auto")
     accelerator = Accelerator(cpu=True, mixed_precision=for_accelerate(precision))
     preprocessing = Preprocessing(plan.image_size)
@@ -38,7 +39,7 @@ def main() -> None:
     # The time does not depend on the weights.
     model, _ = xception.load_model(model_folder.find_model().folder)
     cuts = {xception.TRAINABLE_PARTS[stage.train].cut for stage in plan.stages}
-    TrunkCache(args.folder, accelerator, precision).open(model, images, fingerprints, list(cuts))
+    TrunkCache(args.folder, accelerator).open(model, images, fingerprints, list(cuts))
 
 
 if __name__ == "__main__":

@@ -33,9 +33,9 @@ from koa_hf.grades import NUM_GRADES
 from koa_hf.network import xception
 from koa_hf.network.precision import autocast, choose_precision
 from koa_hf.progress import progress_bar
-from train.loop import recipe
 from train.loop.augment import augment
 from train.loop.device import keep_freed_memory
+from train.loop.recipe import load_recipe
 
 SIZES = (128, 160, 192, 224, 299)
 OPERATIONS_SHOWN = 6
@@ -93,7 +93,7 @@ def where_time_goes(device: torch.device, size: int, batch: int, precision: str)
 
 def augmenting(device: torch.device, size: int, batch: int, rounds: int) -> dict:
     """Milliseconds per image of the heaviest augmentation, that of `strong-polished`."""
-    plan, grey = recipe.load("strong-polished"), torch.rand(batch, size, size, device=device)
+    plan, grey = load_recipe("strong-polished"), torch.rand(batch, size, size, device=device)
     random = torch.Generator().manual_seed(0)
     taken = median_seconds(lambda: augment(grey, plan.augmentation, random, slice(0, batch), batch), device, rounds)
     return {"size": size, "batch": batch, "milliseconds_an_image": round(taken / batch * 1000, 3)}

@@ -25,8 +25,7 @@ from koa_hf.data.load import load_dataset
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.network.preprocess import Preprocessing
 from koa_hf.progress import progress_bar
-from train.loop.knee_images import KneeImages, choose_split
-from train.run import limited
+from train.loop.knee_images import KneeImages, choose_split, evenly_spaced
 
 
 def images_a_second(loader: DataLoader) -> float:
@@ -59,7 +58,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="epochs per loader (default: %(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS / "benchmarks" / "reading.json")
     args = parser.parse_args()
-    split = limited(choose_split(load_dataset(args.dataset), "train", args.dataset), args.images)
+    split = evenly_spaced(choose_split(load_dataset(args.dataset), "train", args.dataset), args.images)
     torch.set_num_threads(1)  # the workers decode; torch has nothing to compute
 
     def reader(keep: bool = False, workers: int = 0) -> DataLoader:

@@ -25,9 +25,10 @@ from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grading.calibration import read_grades
 from koa_hf.grading.metrics import bootstrap_mean, grade_metrics
 from train.fitting.cross_fit import cross_fit
-from train.loop import plots, predictions, recipe, record
+from train.loop import predictions, recipe, run_record
+from train.loop.plots import plot_differences
 from train.loop.predictions import Predictions
-from train.loop.recipe import POWERS
+from train.loop.recipe import POWERS, load_recipe
 
 PLAN = Path(__file__).with_suffix(".yaml")
 RESULTS = reporting.RESULTS / "ablation"
@@ -78,13 +79,13 @@ def figures_of(found: Predictions) -> tuple[dict, np.ndarray]:
 
 
 def is_finished(name: str) -> bool:
-    return record.is_finished(RESULTS / name / "run.json")
+    return run_record.is_complete(RESULTS / name / "run.json")
 
 
 def keep(run: Path, name: str) -> None:
     """Copy the record of a finished run to the results."""
     (RESULTS / name).mkdir(parents=True, exist_ok=True)
-    record.keep(run, KEPT, RESULTS / name)
+    run_record.copy_files(run, KEPT, RESULTS / name)
 
 
 def own_runs(plan: dict, finished: list[str]) -> list[str]:
@@ -128,8 +129,8 @@ def report(plan: dict) -> None:
     rows = []
     for name in finished:
         run = json.loads((RESULTS / name / "run.json").read_text())
-        trained = recipe.load(RESULTS / name / "recipe.yaml")
-        if _training(trained) != _training(recipe.load(plan["recipe"], settings_of(plan, name))):
+        trained = load_recipe(RESULTS / name / "recipe.yaml")
+        if _training(trained) != _training(load_recipe(plan["recipe"], settings_of(plan, name))):
             raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it again.")
         more = losses[name] - of_itself
         rows.append(
@@ -155,7 +156,7 @@ def report(plan: dict) -> None:
     by_chance = [row["cross_entropy_more"] for row in rows if row["is_the_recipe_itself"]]
     label = "cross-entropy relative to the mean of the recipe's own runs, same knees (right is worse)"
     band = (min(by_chance), max(by_chance))
-    plots.differences(rows, "cross_entropy_more", label, RESULTS / "ablation.png", band)
+    plot_differences(rows, "cross_entropy_more", label, RESULTS / "ablation.png", band)
     shown = ("accuracy", "quadratic_weighted_kappa", "macro_auc", "cross_entropy", "cross_entropy_more")
     reporting.print_table(
         f"{plan['recipe']}, small", [{"row": row["row"], **{key: round(row[key], 3) for key in shown}} for row in rows]
@@ -179,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in wanted:
         folder = args.output_dir / name
         if not is_finished(name):
-            if not record.is_finished(folder / "run.json"):
+            if not run_record.is_complete(folder / "run.json"):
                 train(plan, name, args.dataset, folder)
             keep(folder, name)
         report(plan)

@@ -32,8 +32,8 @@ from koa_hf.grades import NUM_GRADES
 from koa_hf.imaging import localiser, orientation, phantom
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.progress import progress_bar
-from train.fit_localiser import OTHER_KINDS, Pair, pairs_of
-from train.loop.record import git_commit, processor
+from train.fitting.localiser_films import OTHER_KINDS, KneePair, knee_pairs
+from train.loop.run_record import git_commit, processor
 from train.pictures import not_knees
 from train.pictures.composites import BOTH, KINDS, Composite, compose
 
@@ -53,7 +53,7 @@ def scale(rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(low, high)))
 
 
-def film(kind: str, pair: Pair, number: int, varied: bool, negative: bool = False) -> tuple[Composite, list[int]]:
+def film(kind: str, pair: KneePair, number: int, varied: bool, negative: bool = False) -> tuple[Composite, list[int]]:
     """Film of that number, and the indices of the pair's knees on it."""
     rng = np.random.default_rng((KINDS.index(kind), number, varied, negative))
     shown = [0, 1] if kind in BOTH or (kind == "collimated" and number % 2) else [number // 2 % 2]
@@ -80,7 +80,7 @@ def matched(knees: Sequence[localiser.KneeBox], boxes: Sequence[Sequence[float]]
     return [knee if knee and overlap(knee.box, box) >= FOUND else None for knee, box in zip(best, boxes, strict=True)]
 
 
-def finds(pairs: Sequence[Pair], films: int) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
+def finds(pairs: Sequence[KneePair], films: int) -> tuple[dict[str, dict], dict[str, np.ndarray]]:
     """Figures by kind of film; and overlap, centre error and width error of every find."""
     kinds = {kind: (kind, False, False) for kind in KINDS}
     kinds |= {"negative, bilateral": ("bilateral", True, False), "upside down, bilateral": ("bilateral", False, True)}
@@ -136,7 +136,7 @@ def _errors(box: Sequence[float], true: Sequence[float]) -> tuple[float, float, 
     return overlap(box, true), float(np.hypot(*away)) / width, (box[2] - box[0]) / width - 1
 
 
-def crops_as_they_are(pairs: Sequence[Pair]) -> dict[str, dict]:
+def crops_as_they_are(pairs: Sequence[KneePair]) -> dict[str, dict]:
     """Figures for images that are crops already."""
     crops = [crop for pair in pairs for crop in pair]
     drawn = [
@@ -166,7 +166,7 @@ def crops_as_they_are(pairs: Sequence[Pair]) -> dict[str, dict]:
     return table
 
 
-def other_pictures(pairs: Sequence[Pair], images: int) -> dict[str, dict]:
+def other_pictures(pairs: Sequence[KneePair], images: int) -> dict[str, dict]:
     """Finds in pictures other than an ordinary film of a knee."""
     knees = [crop.pixels for pair in pairs for crop in pair]
     table = {}
@@ -184,7 +184,7 @@ def other_pictures(pairs: Sequence[Pair], images: int) -> dict[str, dict]:
     return table
 
 
-def grades(grader: Grader, pairs: Sequence[Pair], knees: int) -> tuple[dict[str, dict], str]:
+def grades(grader: Grader, pairs: Sequence[KneePair], knees: int) -> tuple[dict[str, dict], str]:
     """Share of knees that keep the grade of their crop, by kind of film and by scale; and the model's id."""
     rows = []
     kinds = (*GRADED_KINDS, "strip", "strip of both")
@@ -203,7 +203,7 @@ def grades(grader: Grader, pairs: Sequence[Pair], knees: int) -> tuple[dict[str,
     return {name: _kept(group) for name, group in groups.items() if group}, grader.model_id
 
 
-def graded(grader: Grader, pair: Pair, kind: str, number: int) -> Iterator[dict]:
+def graded(grader: Grader, pair: KneePair, kind: str, number: int) -> Iterator[dict]:
     """Gradings of each knee on a film: as a crop, in the true box, in the box found; and of the whole film."""
     composite, shown = film(kind, pair, number, varied=False)
     xray = Radiograph(composite.pixels, "film")
@@ -347,7 +347,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output-dir", type=Path, default=RESULTS / "localiser")
     args = parser.parse_args(argv)
 
-    pairs = pairs_of(load_dataset(args.dataset), "validation", args.dataset)
+    pairs = knee_pairs(load_dataset(args.dataset), "validation", args.dataset)
     earlier, parts = args.output_dir / "localiser.json", args.only or PARTS
     if args.only and not earlier.is_file():
         raise KoaError(f"{earlier} does not exist, so there is nothing to update; leave out --only.")

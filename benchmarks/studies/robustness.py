@@ -41,7 +41,7 @@ from koa_hf.network.engine_names import ENGINES, GRADER_PRECISIONS
 from koa_hf.network.model_folder import BUNDLED_MODEL
 from koa_hf.progress import progress_bar
 from train.loop.knee_images import choose_split
-from train.loop.record import command, git_commit, processor
+from train.loop.run_record import command_line, git_commit, processor
 
 WORK = ROOT / "runs" / "robustness"
 
@@ -473,7 +473,7 @@ def measure(args: argparse.Namespace, folder: Path, models: list[dict]) -> list[
             earlier = next((one["measured"] for one in models if _key(one) == _key(entry)), [])
             at = "-".join(str(entry[name]) for name in ("name", "revision", "rules", "precision", "engine"))
             gradings = WORK / "gradings" / at.replace("/", "--")
-            began, here = time.perf_counter(), {"command": command("python"), "machine": processor()}
+            began, here = time.perf_counter(), {"command": command_line("python"), "machine": processor()}
             here |= {"git_commit": git_commit()}
             for disturbance in disturbances:
                 path = gradings / f"{disturbance.name}.npz"

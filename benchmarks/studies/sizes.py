@@ -26,7 +26,7 @@ from koa_hf.network.model_folder import BUNDLED_MODEL
 from koa_hf.network.precision import choose_precision
 from koa_hf.network.preprocess import Preprocessing
 from train.fitting.cross_fit import FIGURES, cross_fit
-from train.fitting.measure import measure
+from train.fitting.layer_features import extract_features
 from train.loop.knee_images import KneeImages, choose_split
 from train.loop.recipe import POWERS
 
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     network, logits = xception.folded(grader.model), {}
     for size in (own, *(size for size in sorted(set(args.sizes)) if size != own)):
         images = KneeImages(validation, Preprocessing(size), grader.rules)
-        found = measure(network, precision, images, f"knees at {size} px", mirror=True)
+        found = extract_features(network, precision, images, f"knees at {size} px", mirror=True)
         logits[f"{size} px"] = (found.logits + found.mirrored) / 2
     first = f"{own} px"
     beside = [name for name in logits if name != first]

@@ -26,7 +26,7 @@ from benchmarks.reporting import RESULTS, ROOT
 from benchmarks.tables import pages
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
-from train.loop.record import git_commit
+from train.loop.run_record import git_commit
 
 RESULT = RESULTS / "versions.json"
 REQUIREMENTS = ROOT / "requirements.txt"

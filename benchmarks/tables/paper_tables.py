@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import reporting
 from benchmarks.tables.pages import replace_block, table, with_interval
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from train.loop import record
+from train.loop import run_record
 
 PAGE = "training.md"
 RESULTS = reporting.RESULTS / "paper"
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in RECORD:
             if not (args.run / name).exists():
                 raise KoaError(f"{args.run} has no {name}; give the folder of a finished run.")
-        record.keep(args.run, RECORD, RESULTS)
+        run_record.copy_files(args.run, RECORD, RESULTS)
     update()
 
 

@@ -15,6 +15,7 @@ from benchmarks.tables.results_tables import FIGURES, READ_OUTS, read
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.network.engine_names import from_accelerate
 from train.loop import recipe as recipes
+from train.loop.recipe import load_recipe
 
 PAGE = "training.md"
 BUNDLED, BASE = "strong", "strong-start"  # the bundled model's run, and the run that the others are compared with
@@ -25,7 +26,7 @@ STARTS = {"1f1bfd74076f": BASE}  # beginning of the sha256 of the bundled weight
 
 def recipe_of(folder: Path) -> dict:
     """A run's recipe, with the defaults of keys added since."""
-    return recipes.load(folder / "recipe.yaml").model_dump(mode="json")
+    return load_recipe(folder / "recipe.yaml").model_dump(mode="json")
 
 
 def flat(value: object, name: str = "") -> dict[str, object]:

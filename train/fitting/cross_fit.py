@@ -1,4 +1,4 @@
-"""What `train/calibrate.py` fits on a network's logits, and what that is worth on other patients."""
+"""Temperature, thresholds and prediction-set level fitted to logits, and cross-fitting over patients."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,17 @@ from koa_hf.grading.metrics import CALIBRATION_BINS, expected_calibration_error,
 from train.loop.recipe import POWERS
 
 FOLDS = 10
+
+TIE = 0.01
+"""Two most probable grades nearer than this are a tie: either may come out ahead in another arithmetic."""
+
 ROUNDING = (0.5, 1.5, 2.5, 3.5)  # thresholds that round the expected grade to the nearest one
 FIGURES = ("accuracy", "balanced_accuracy", "quadratic_weighted_kappa", "mean_absolute_error", "macro_auc")
 _TEMPERATURES = (0.05, 20.0)
 
 
 def fit_temperature(logits: np.ndarray, grades: np.ndarray) -> float:
-    """The temperature that makes the reader's grades likeliest: logits float (n, 5), grades int (n,) -> above 0."""
+    """Maximum-likelihood temperature, over 0: logits float (n, 5), grades int (n,)."""
 
     def cross_entropy(log_temperature: float) -> float:
         return -log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(grades)), grades].mean()
@@ -27,22 +31,22 @@ def fit_temperature(logits: np.ndarray, grades: np.ndarray) -> float:
 
 
 def fit_thresholds(probabilities: np.ndarray, grades: np.ndarray) -> tuple[float, float, float, float]:
-    """Thresholds on the expected grade with the best quadratic weighted kappa; float (n, 5) and int (n,)."""
+    """Thresholds on the expected grade with the highest quadratic weighted kappa; float (n, 5), int (n,)."""
     expected = expected_grade(probabilities)
 
     def disagreement(thresholds: np.ndarray) -> float:
         kappa = quadratic_weighted_kappa((expected[:, None] > thresholds).sum(1), grades)
-        # A weak pull to rounding decides between thresholds that the knees can't tell apart.
+        # A weak penalty, towards rounding, decides between thresholds of equal kappa.
         return -(kappa or 0.0) + 1e-3 * np.square(thresholds - ROUNDING).sum()
 
-    # The figure has steps, on which a search that goes downhill from one place gets stuck.
+    # Kappa is a step function of the thresholds, so that gradient descent gets stuck.
     within = [(threshold - 0.5, threshold + 0.5) for threshold in ROUNDING]
     found = differential_evolution(disagreement, within, x0=ROUNDING, rng=0, popsize=30, tol=1e-4, polish=False)
     return tuple(float(value) for value in np.sort(found.x))
 
 
 def fit_set_level(probabilities: np.ndarray, chosen: np.ndarray, grades: np.ndarray, coverage: float = 0.9) -> float:
-    """The level of `set_scores` at which sets hold the reader's grade of a new knee with probability `coverage`.
+    """The level of `set_scores` at which prediction sets cover a new knee's grade with probability `coverage`.
 
     Args:
         probabilities: float (n, 5).
@@ -57,7 +61,7 @@ def fit_set_level(probabilities: np.ndarray, chosen: np.ndarray, grades: np.ndar
 
 @dataclass(frozen=True)
 class Fitted:
-    """What is fitted on the logits of some knees."""
+    """Parameters fitted to the logits of some knees."""
 
     temperature: float
     thresholds: tuple[float, ...] | None
@@ -75,13 +79,13 @@ class Fitted:
 
 
 def folds_of(patients: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(rows to fit on, rows to measure on) for each fold; both knees of a patient are in the same."""
+    """(rows to fit on, rows to measure on) for each fold; both knees of a patient are in the same fold."""
     split = GroupKFold(min(FOLDS, len(np.unique(patients))), shuffle=True, random_state=0)
     return list(split.split(np.empty(len(patients)), groups=patients))
 
 
 def cross_fit(logits: np.ndarray, grades: np.ndarray, patients: np.ndarray, read_out: str, coverage: float) -> dict:
-    """Every knee's probabilities, grade and set by rules fitted to other patients only, and what they are worth."""
+    """Probabilities, grades and sets of every knee by rules fitted to other patients only, and their metrics."""
     probabilities = np.empty(logits.shape)
     chosen, sets = np.empty(len(grades), int), np.empty((len(grades), 2), int)
     for fit, held_out in folds_of(patients):
@@ -108,7 +112,7 @@ def cross_fit(logits: np.ndarray, grades: np.ndarray, patients: np.ndarray, read
 def calibration_errors_by_chance(
     probabilities: np.ndarray, repeats: int = 1000, bins: int = CALIBRATION_BINS
 ) -> np.ndarray:
-    """Calibration errors, float (repeats,), of as many knees whose grades really are drawn from these probabilities."""
+    """Expected calibration errors, float (repeats,), of grades drawn from the probabilities themselves."""
     random = np.random.default_rng(0)
     cumulative = probabilities.cumsum(1)
     errors = []

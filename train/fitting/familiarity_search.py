@@ -1,7 +1,7 @@
-"""Which way of measuring familiarity tells knees from everything else, and what it is worth.
+"""Out-of-distribution detectors, compared on ordinary knees and on images that are no ordinary knees.
 
-Ordinary knees are those of the validation split as they are, and once more `as_on_films`: cut out of a larger film they
-have fewer pixels, are framed a little differently, and have other grey levels, and are no less knees for that.
+In distribution are the knees of the validation split, as they are and `as_on_films`: cut out of a larger film, a knee
+has fewer pixels, another frame and other grey levels, and is still an ordinary knee.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,18 +18,18 @@ from koa_hf.grading.familiarity import Familiarity
 from koa_hf.imaging import localiser
 from koa_hf.imaging.radiograph import Radiograph
 from train.fitting.cross_fit import folds_of
-from train.fitting.measure import LAYERS, Measured
+from train.fitting.layer_features import LAYERS, LayerFeatures
 
 COMPONENTS = (16, 64, 256)
 NEIGHBOURS = 5
-NARROWEST = 80  # pixels: width of the least of `as_on_films`
-_FRAMED = 0.08  # by how much of its width a knee is framed wider or narrower,
-_OFF = 0.04  # and beside the middle
-_EXPONENT = 0.25  # of the grey levels, either way from 1
+NARROWEST = 80  # pixels: smallest width of `as_on_films`
+_FRAMED = 0.08  # largest change of the frame, as a share of its width
+_OFF = 0.04  # largest shift of the frame, likewise
+_EXPONENT = 0.25  # largest change of gamma, either way from 1
 
 
 def as_on_films(knees: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
-    """Each knee once, uint8 (height, width), in other sizes, frames and grey levels, drawn by the seed."""
+    """Each knee once, uint8 (height, width), with random size, frame and gamma."""
     rng, varied = np.random.default_rng(seed), []
     for knee in knees:
         width = round(np.exp(rng.uniform(np.log(NARROWEST), np.log(max(NARROWEST, knee.shape[1])))))
@@ -45,35 +45,35 @@ def as_on_films(knees: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way of measuring how far images lie from the training knees.
+class OodDetector:
+    """A score of how far images lie from the training knees.
 
     Attributes:
-        distance: images -> float (n,), larger is further.
-        familiarity: what a model folder keeps of it; None for a way that is here for comparison only.
+        distance: features of n images -> float (n,), larger is further.
+        familiarity: the detector as a model folder stores it; None for detectors that serve as a comparison only.
     """
 
     name: str
-    distance: Callable[[Measured], np.ndarray]
+    distance: Callable[[LayerFeatures], np.ndarray]
     familiarity: Familiarity | None = None
 
 
-def ways(training: Measured) -> list[Way]:
-    """Every way that is compared: two on each layer, and the usual baseline."""
-    found = [Way("1 - highest probability", lambda images: 1 - probabilities_of(images.logits).max(1))]
+def candidate_detectors(training: LayerFeatures) -> list[OodDetector]:
+    """All detectors to compare: two kinds on each layer, and the highest probability as the usual baseline."""
+    found = [OodDetector("1 - highest probability", lambda images: 1 - probabilities_of(images.logits).max(1))]
     for layer in LAYERS:
         features = training.layers[layer]
-        found.append(Way(f"distance to the {NEIGHBOURS}th nearest, {layer}", _nearest(layer, features)))
+        found.append(OodDetector(f"distance to the {NEIGHBOURS}th nearest, {layer}", _nearest(layer, features)))
         for components in COMPONENTS:
             if components < min(features.shape):
                 gaussian = Familiarity.fit(layer, features, components)
                 name = f"Mahalanobis, {components} directions, {layer}"
-                found.append(Way(name, _mahalanobis(gaussian), gaussian))
+                found.append(OodDetector(name, _mahalanobis(gaussian), gaussian))
     return found
 
 
-def _nearest(layer: str, features: np.ndarray) -> Callable[[Measured], np.ndarray]:
-    """On features of unit length, as in Sun et al. 2022, https://arxiv.org/abs/2204.06507."""
+def _nearest(layer: str, features: np.ndarray) -> Callable[[LayerFeatures], np.ndarray]:
+    """Distance to the nearest neighbours of unit-length features: Sun et al. 2022, https://arxiv.org/abs/2204.06507."""
 
     def unit(rows: np.ndarray) -> np.ndarray:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
@@ -82,32 +82,35 @@ def _nearest(layer: str, features: np.ndarray) -> Callable[[Measured], np.ndarra
     return lambda images: neighbours.kneighbors(unit(images.layers[layer]))[0][:, -1]
 
 
-def _mahalanobis(gaussian: Familiarity) -> Callable[[Measured], np.ndarray]:
+def _mahalanobis(gaussian: Familiarity) -> Callable[[LayerFeatures], np.ndarray]:
     measure = gaussian.measure()
     return lambda images: measure(torch.from_numpy(images.layers[gaussian.layer])).numpy()
 
 
-def worth(
-    way: Way, knees: Measured, others: dict[str, Measured], caught_before: dict[str, np.ndarray], share: float
+def detector_figures(
+    detector: OodDetector,
+    knees: LayerFeatures,
+    others: dict[str, LayerFeatures],
+    caught_before: dict[str, np.ndarray],
+    share: float,
 ) -> dict:
-    """Area under the ROC curve and share caught, by kind of image, where `share` of the knees is flagged too.
+    """AUROC and catch rate of a detector for each kind of image, at the limit that flags `share` of ordinary knees.
 
     Args:
-        knees: ordinary ones.
-        caught_before: by kind, which images a rule before has recognised and righted, bool (n,).
+        caught_before: by kind, bool (n,): images that an earlier rule recognised and corrected, which count as caught.
     """
-    of_knees = way.distance(knees)
+    of_knees = detector.distance(knees)
     limit = limit_for(of_knees, share)
     areas, caught = {}, {}
     for kind, images in others.items():
-        distances = way.distance(images)
+        distances = detector.distance(images)
         if kind in caught_before:
             distances = np.where(caught_before[kind], np.finfo(np.float64).max, distances)
         unlike = np.repeat([False, True], [len(of_knees), len(distances)])
         areas[kind] = float(roc_auc_score(unlike, np.concatenate([of_knees, distances])))
         caught[kind] = float((distances > limit).mean())
     return {
-        "method": way.name,
+        "method": detector.name,
         "mean_auroc": float(np.mean(list(areas.values()))),
         "mean_caught": float(np.mean(list(caught.values()))),
         "auroc": areas,
@@ -115,11 +118,11 @@ def worth(
     }
 
 
-def best(rows: list[dict], but: str | None = None) -> int:
-    """Which of the rows of `worth` catches most, on average over the kinds, and of equal ones has the highest AUROC.
+def best_detector(rows: list[dict], but: str | None = None) -> int:
+    """Index of the row of `detector_figures` with the highest mean catch rate over the kinds, ties by AUROC.
 
     Args:
-        but: a kind that doesn't count.
+        but: a kind to leave out.
     """
 
     def mean(row: dict, figure: str) -> float:
@@ -129,22 +132,22 @@ def best(rows: list[dict], but: str | None = None) -> int:
 
 
 def with_each_kind_left_out(rows: list[dict]) -> dict[str, dict]:
-    """For every kind, what the way that was chosen without it is worth for it."""
+    """For every kind, the figures of the detector chosen without it."""
     found = {}
     for kind in rows[0]["caught"]:
-        row = rows[best(rows, but=kind)]
+        row = rows[best_detector(rows, but=kind)]
         found[kind] = {"method": row["method"], "caught": row["caught"][kind], "auroc": row["auroc"][kind]}
     return found
 
 
 def limit_for(of_knees: np.ndarray, share: float) -> float:
-    """The distance that at most `share` of knees exceed."""
+    """Distance that at most `share` of the knees exceed."""
     return float(np.quantile(of_knees, 1 - share, method="higher"))
 
 
-def flagged_by_fold(way: Way, knees: Measured, patients: np.ndarray, share: float) -> np.ndarray:
-    """Which knees are called unfamiliar by a limit that was set on other patients: bool (n,)."""
-    distances = way.distance(knees)
+def flagged_by_fold(detector: OodDetector, knees: LayerFeatures, patients: np.ndarray, share: float) -> np.ndarray:
+    """Knees flagged by a limit that was set on other patients, bool (n,)."""
+    distances = detector.distance(knees)
     flagged = np.empty(len(distances), bool)
     for fit, held_out in folds_of(patients):
         flagged[held_out] = distances[held_out] > limit_for(distances[fit], share)

@@ -1,31 +1,62 @@
-"""What the machine offers, in Accelerate's words."""
+"""Device, precision, threads and memory, in Accelerate's terms."""
 
+import argparse
 import ctypes
 import os
 import sys
+from pathlib import Path
 
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast_object_list, parse_flag_from_env
+from accelerate import Accelerator, DataLoaderConfiguration, PartialState
+from accelerate.utils import ProjectConfiguration, broadcast_object_list, parse_flag_from_env
 
 from koa_hf.network.engine_names import for_accelerate
 from koa_hf.network.precision import choose_precision
+from train.loop.settings import requested_precision
+
+
+def make_accelerator(args: argparse.Namespace, seed: int) -> Accelerator:
+    """The accelerator of a training run; also sets threads and memory of this process.
+
+    Args:
+        args: of `train/run.py`.
+        seed: of the order of the training images.
+    """
+    keep_freed_memory()
+    accelerator = Accelerator(
+        cpu=args.cpu,
+        mixed_precision=mixed_precision(requested_precision(args), args.cpu),
+        gradient_accumulation_steps=args.accumulate,
+        log_with="tensorboard",
+        project_config=ProjectConfiguration(
+            project_dir=args.output_dir, logging_dir=str(Path(args.output_dir, "tensorboard"))
+        ),
+        # A loader's batch is the global one, split over the processes: their number doesn't change the result.
+        dataloader_config=DataLoaderConfiguration(
+            split_batches=True,
+            use_seedable_sampler=True,
+            data_seed=seed,
+            non_blocking=torch.cuda.is_available(),
+        ),
+    )
+    share_cores(accelerator)
+    return accelerator
 
 
 def mixed_precision(wanted: str, force_cpu: bool) -> str:
-    """A precision's name for `Accelerator`, for the device that it will choose; the same in all processes."""
+    """Accelerate's name of a precision, for the device that it will choose; the same in all processes."""
     state = PartialState(cpu=force_cpu or parse_flag_from_env("ACCELERATE_USE_CPU"))
-    # One chooses for all: what is measured could come out differently in each.
+    # `auto` is measured, which could come out differently in each process: the main process decides.
     chosen = [choose_precision(wanted, state.device) if state.is_main_process or wanted != "auto" else None]
     broadcast_object_list(chosen)
     return for_accelerate(chosen[0])
 
 
 def share_cores(accelerator: Accelerator) -> None:
-    """Give each process its share of the cores.
+    """Divide the CPU cores among the processes, where the CPU computes.
 
-    `accelerate launch` without `--cpu` sets OMP_NUM_THREADS to 1, which suits GPUs and leaves all cores but one idle
-    where there is none. `--num_cpu_threads_per_process` of the launcher, where it is over 1, is left as it is.
+    `accelerate launch` without `--cpu` sets OMP_NUM_THREADS to 1, which suits GPUs and leaves all but one core idle
+    on a CPU. A `--num_cpu_threads_per_process` over 1 is respected.
     """
     if accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -33,10 +64,10 @@ def share_cores(accelerator: Accelerator) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Keep what the process frees, for its next activations; where the C library is not glibc, do nothing.
+    """Let glibc keep freed memory for the next activations; does nothing with other C libraries.
 
-    glibc maps every large block anew and gives it back when it is freed. The kernel then clears each activation's
-    pages once more in every step.
+    By default glibc maps every large block anew and unmaps it when freed, and the kernel clears the pages of each
+    activation in every step.
     """
     if sys.platform != "linux":
         return

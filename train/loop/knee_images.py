@@ -1,4 +1,4 @@
-"""Data-set rows as what the network takes."""
+"""Data-set rows as tensors for the network."""
 
 import math
 from collections.abc import Iterable
@@ -20,17 +20,18 @@ MOST_KEPT = 0.25  # of the free memory
 class KneeImages(torch.utils.data.Dataset):
     """One split: row i -> {"pixels": uint8 (size, size), "label": int, "row": i, "width": int}.
 
-    `width` is the X-ray's shorter side in pixels, as it was read. Grey and not yet normalised: a third of the bytes to
-    move, and what augmentation works on.
+    `width` is the shorter side of the X-ray as read, in pixels. Pixels are grey and not yet normalised: a third of the
+    bytes to move, and the input of augmentation.
     """
 
     def __init__(self, split: HubDataset, preprocessing: Preprocessing, rules: Rules | None = None, keep: bool = False):
-        """X-rays are righted by `rules` first; without them every one is taken as it is.
+        """Wrap a split.
 
         Args:
-            keep: hold in memory what was decoded (50 kB for each of the release's crops), so that it is decoded once in
-                a process, however many epochs follow, and the pixels made of it (size x size bytes), until
-                `preprocessing` is changed.
+            preprocessing: resizes to a square; may be changed later, for progressive resizing.
+            rules: correct polarity and orientation by these first; None: take every X-ray as it is.
+            keep: cache decoded X-rays in memory (50 kB for each crop of the release), and the resized pixels (size x
+                size bytes) until `preprocessing` changes. Each process decodes every X-ray once.
         """
         self.split = split.cast_column("image", Image(decode=False))
         self.rules = rules or Rules()
@@ -50,7 +51,7 @@ class KneeImages(torch.utils.data.Dataset):
         return len(self.split)
 
     def __getitem__(self, row: int) -> dict:
-        """What is kept is given out itself and not a copy: collate it, don't change it."""
+        """Returns the cached object; do not mutate it."""
         if self._kept is None:
             return self._row(row, *self._decoded(row))
         if row not in self._kept:
@@ -71,10 +72,12 @@ class KneeImages(torch.utils.data.Dataset):
 
 
 def fit_in_memory(splits: Iterable[HubDataset], image_size: int, processes: int) -> bool:
-    """Whether what `KneeImages` keeps of some splits takes less than `MOST_KEPT` of this machine's free memory.
+    """True if `KneeImages(keep=True)` of all splits takes less than `MOST_KEPT` of this machine's free memory.
 
-    Judged by the first image of each, and by the largest size that they are given to the network in. Every process
-    keeps its own.
+    Estimated from the first image of each split. Every process keeps its own copy.
+
+    Args:
+        image_size: largest size that images are resized to, in pixels.
     """
     needed = 0
     for split in splits:
@@ -84,11 +87,18 @@ def fit_in_memory(splits: Iterable[HubDataset], image_size: int, processes: int)
 
 
 def choose_split(data: DatasetDict, split: str, source: str) -> HubDataset:
-    """One split of a data set.
+    """One split of a data set; `source` names the data set in messages.
 
     Raises:
-        KoaError: it has no such split; the message names those that it has.
+        KoaError: no such split; the message lists the splits there are.
     """
     if split not in data:
-        raise KoaError(f"{source} has no {split} split; it has: {', '.join(data)}.")
+        raise KoaError(f"{source} has no {split} split; its splits are: {', '.join(data)}.")
     return data[split]
+
+
+def evenly_spaced(split: HubDataset, limit: int | None) -> HubDataset:
+    """At most `limit` evenly spaced rows, for a trial run; None: the whole split."""
+    if limit is None or limit >= len(split):
+        return split
+    return split.select([i * len(split) // limit for i in range(limit)])

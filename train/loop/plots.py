@@ -1,4 +1,4 @@
-"""Pictures of a run."""
+"""Figures of runs and of reports, as PNG files."""
 
 from pathlib import Path
 
@@ -25,8 +25,8 @@ CURVES = (
 )
 
 
-def curves(history: list[dict], path: Path) -> None:
-    """Training and validation figures by epoch, stages side by side; `history` as in metrics.jsonl."""
+def plot_curves(history: list[dict], path: Path) -> None:
+    """Training and validation metrics by epoch, stages side by side; `history` is the rows of metrics.jsonl."""
     figure, axes = plt.subplots(2, 4, figsize=(15, 6.4), layout="constrained")
     epochs = np.arange(1, len(history) + 1)
     starts = [i for i, row in enumerate(history) if i == 0 or row["stage"] != history[i - 1]["stage"]]
@@ -38,7 +38,7 @@ def curves(history: list[dict], path: Path) -> None:
             if begin:
                 axis.axvline(epochs[begin] - 0.5, color="0.7", lw=1)
         if name == "loss":
-            if len(starts) > 1:  # they may differ in their loss, and so in its scale
+            if len(starts) > 1:  # stages may have different losses, on different scales
                 axis.set_yscale("log")
                 axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                 axis.yaxis.set_major_formatter("{x:g}")
@@ -50,11 +50,11 @@ def curves(history: list[dict], path: Path) -> None:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.25)
     axes[0, 0].legend(frameon=False)
-    _save(figure, path)
+    _save_figure(figure, path)
 
 
-def confusion_matrix(counts: list[list[int]], title: str, path: Path) -> None:
-    """Counts and row shares; rows the reader's grade, columns the predicted one."""
+def plot_confusion_matrix(counts: list[list[int]], title: str, path: Path) -> None:
+    """Counts and row shares; rows are the reader's grades, columns the predicted ones."""
     counts = np.asarray(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure, axis = plt.subplots(figsize=(6, 5.4), layout="constrained")
@@ -69,11 +69,11 @@ def confusion_matrix(counts: list[list[int]], title: str, path: Path) -> None:
     axis.set_ylabel("reader's KL grade")
     figure.suptitle(title, size=11)
     figure.colorbar(picture, label="share of the reader's grade")
-    _save(figure, path)
+    _save_figure(figure, path)
 
 
 def reliability_bins(probabilities: np.ndarray, grades: np.ndarray) -> list[dict]:
-    """Knees by the probability of their most probable grade: from, mean probability, share right, knees."""
+    """Reliability diagram: bins of the highest probability, with mean probability, accuracy and number of knees."""
     top, right = probabilities.max(1), probabilities.argmax(1) == grades
     which = np.minimum((top * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     return [
@@ -87,10 +87,10 @@ def reliability_bins(probabilities: np.ndarray, grades: np.ndarray) -> list[dict
     ]
 
 
-def reliability(found: dict, path: Path) -> None:
-    """How often the most probable grade is right, by its probability; `found` is `calibration` of calibration.json."""
+def plot_reliability(found: dict, path: Path) -> None:
+    """Reliability diagrams before and after calibration; `found` is the key `calibration` of calibration.json."""
     figure, axes = plt.subplots(1, 2, figsize=(10.4, 5), layout="constrained", sharey=True)
-    titles = {"before": "as the network says it", "held_out": "calibrated, patients held out"}
+    titles = {"before": "uncalibrated", "held_out": "calibrated, patients held out"}
     for axis, (when, title) in zip(axes, titles.items(), strict=True):
         rows = found[f"bins_{when}"]
         width = 1 / CALIBRATION_BINS
@@ -105,25 +105,25 @@ def reliability(found: dict, path: Path) -> None:
         axis.set_title(f"{title}: expected calibration error {found[f'error_{when}']:.3f}", size=11)
         axis.set_xlabel("probability of the most probable grade")
         axis.set(xlim=(0.2, 1), ylim=(0, 1.02))
-    axes[0].set_ylabel("share in which it is the reader's (bars: knees in each)")
-    _save(figure, path)
+    axes[0].set_ylabel("share equal to the reader's grade (numbers: knees)")
+    _save_figure(figure, path)
 
 
-def familiarity(chosen: dict, path: Path) -> None:
-    """Catch rate by kind of unfamiliar image; `chosen` as in calibration.json."""
+def plot_familiarity(chosen: dict, path: Path) -> None:
+    """Catch rate by kind of out-of-distribution image; `chosen` as in calibration.json."""
     kinds = sorted(chosen["caught"], key=chosen["caught"].get)
     figure, axis = plt.subplots(figsize=(8, 0.34 * len(kinds) + 1.2), layout="constrained")
     axis.barh(kinds, [chosen["caught"][kind] for kind in kinds], color="#9db8c9")
     for row, kind in enumerate(kinds):
         axis.text(0.01, row, f"{chosen['caught'][kind]:.0%}   AUROC {chosen['auroc'][kind]:.3f}", va="center", size=9)
-    axis.set_xlabel("share called unfamiliar, or recognised and righted")
+    axis.set_xlabel("share flagged as out of distribution, or corrected")
     axis.set_xlim(0, 1)
-    axis.set_title(f"Images that are no ordinary knee crop ({chosen['method']})", size=11)
-    _save(figure, path)
+    axis.set_title(f"Out-of-distribution images ({chosen['method']})", size=11)
+    _save_figure(figure, path)
 
 
-def recall(grades: np.ndarray, predicted: np.ndarray, path: Path) -> None:
-    """For each reader's grade, the share of knees predicted so, one off, and further off; int (n,) both."""
+def plot_recall(grades: np.ndarray, predicted: np.ndarray, path: Path) -> None:
+    """Shares of exact, one-off and worse predictions for each reader's grade; both arguments int (n,)."""
     off = np.abs(grades - predicted)
     figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
     left = np.zeros(len(GRADE_NAMES))
@@ -140,42 +140,42 @@ def recall(grades: np.ndarray, predicted: np.ndarray, path: Path) -> None:
     axis.invert_yaxis()
     axis.set(xlim=(0, 1), xlabel="share of the knees", ylabel="reader's KL grade (knees)")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    _save(figure, path)
+    _save_figure(figure, path)
 
 
-def deletion(found: dict[str, np.ndarray], path: Path) -> None:
-    """How much of the grade's probability each deletion costs; `found` as `train.audit.deletion` has it."""
+def plot_deletion(found: dict[str, np.ndarray], path: Path) -> None:
+    """Distribution of the lost probability for each deletion; `found` is of `deletion_test.delete_hottest`."""
     figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
     whole, *rest = found.items()
     for (name, left), colour in zip(rest, ("#c2571a", "#1f5fa8", "#7a8a3a"), strict=True):
         lost = np.sort(whole[1] - left)
         axis.plot(lost, np.linspace(0, 1, len(lost)), color=colour, label=f"{name}: mean {lost.mean():.3f}")
     axis.axvline(0, color="0.7", lw=1)
-    axis.set_xlabel("probability that the grade loses")
-    axis.set_ylabel("share of knees that lose at most so much")
+    axis.set_xlabel("loss of the grade's probability")
+    axis.set_ylabel("cumulative share of knees")
     axis.grid(alpha=0.25)
     axis.legend(frameon=False)
-    _save(figure, path)
+    _save_figure(figure, path)
 
 
-def differences(rows: list[dict], value: str, label: str, path: Path, band: tuple[float, float]) -> None:
-    """Rows with intervals: each has `row`, and `{value}` and `{value}_95` (low, high); `band` is what chance does."""
+def plot_differences(rows: list[dict], value: str, label: str, path: Path, band: tuple[float, float]) -> None:
+    """Forest plot: each row has `row`, `{value}` and `{value}_95` (low, high); `band` is the range due to chance."""
     figure, axis = plt.subplots(figsize=(8, 1.2 + 0.32 * len(rows)), layout="constrained")
     places = np.arange(len(rows))
     middle = np.array([row[value] for row in rows])
     low, high = np.array([row[f"{value}_95"] for row in rows]).T
     axis.errorbar(middle, places, xerr=(middle - low, high - middle), fmt="o", ms=5, color="#1f5fa8", capsize=3)
-    axis.axvspan(*band, color="0.9", label="what chance does")
+    axis.axvspan(*band, color="0.9", label="due to chance")
     axis.axvline(0, color="0.7", lw=1)
     axis.legend(frameon=False, fontsize=8)
     axis.set_yticks(places, [row["row"].replace("_", " ") for row in rows])
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.set_xlabel(label)
     axis.grid(alpha=0.25, axis="x")
-    _save(figure, path)
+    _save_figure(figure, path)
 
 
-def _save(figure, path: Path) -> None:
+def _save_figure(figure, path: Path) -> None:
     with replacing(path) as partial:
         figure.savefig(partial, dpi=120, format="png")
     plt.close(figure)

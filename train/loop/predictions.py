@@ -1,4 +1,4 @@
-"""predictions.csv: what a model said of each knee of a split."""
+"""predictions.csv: a model's predictions for each knee of a split."""
 
 import csv
 import io
@@ -14,19 +14,26 @@ from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
 
 FILE = "predictions.csv"
-_LEAST = 1e-6  # probabilities are kept with five digits
-_CHANCES = [f"p{grade}" for grade in range(NUM_GRADES)]
+_SMALLEST = 1e-6  # probability, since the file has five decimals
+_PROBABILITY_COLUMNS = [f"p{grade}" for grade in range(NUM_GRADES)]
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One row a knee, in the split's order."""
+    """Predictions for n knees, in the split's order.
+
+    Attributes:
+        grades: int (n,), the reader's.
+        predicted: int (n,), by the model's rules.
+        probabilities: float64 (n, 5).
+        unfamiliarity: float (n,), out of distribution over 1; None where the model can't tell.
+    """
 
     file_names: list[str]
-    grades: np.ndarray  # int (n,), the reader's
-    predicted: np.ndarray  # int (n,), by the model's rules
-    probabilities: np.ndarray  # float64 (n, 5)
-    unfamiliarity: np.ndarray | None = None  # float (n,), over 1 is unfamiliar
+    grades: np.ndarray
+    predicted: np.ndarray
+    probabilities: np.ndarray
+    unfamiliarity: np.ndarray | None = None
 
     @property
     def patients(self) -> np.ndarray:
@@ -34,50 +41,52 @@ class Predictions:
 
     @property
     def logits(self) -> np.ndarray:
-        """float64 (n, 5): logarithms of the probabilities, which are the network's logits over its own temperature."""
-        return np.log(np.maximum(self.probabilities, _LEAST))
+        """Logarithms of the probabilities, float64 (n, 5): the network's logits up to temperature and a constant."""
+        return np.log(np.maximum(self.probabilities, _SMALLEST))
 
     def write(self, folder: Path) -> None:
         rows = io.StringIO()
         writer = csv.writer(rows, lineterminator="\n")
         last = [] if self.unfamiliarity is None else ["unfamiliarity"]
-        writer.writerow(["file_name", "grade", "predicted", *_CHANCES, *last])
+        writer.writerow(["file_name", "grade", "predicted", *_PROBABILITY_COLUMNS, *last])
         for i, name in enumerate(self.file_names):
-            chances = [f"{p:.5f}" for p in self.probabilities[i]]
+            probabilities = [f"{p:.5f}" for p in self.probabilities[i]]
             distance = [f"{self.unfamiliarity[i]:.4f}"] if last else []
-            writer.writerow([name, self.grades[i], self.predicted[i], *chances, *distance])
+            writer.writerow([name, self.grades[i], self.predicted[i], *probabilities, *distance])
         write_text(folder / FILE, rows.getvalue())
 
     @classmethod
     def read(cls, folder: Path) -> "Predictions":
-        """From a folder that `train/run.py`, `train/validate.py` or `train/bundle.py` wrote.
+        """Read from a folder that `train/run.py`, `train/validate.py` or `train/bundle.py` wrote.
 
         Raises:
-            KoaError: there is no predictions.csv, or it isn't one.
+            KoaError: the file is missing or damaged.
         """
         try:
             with (folder / FILE).open(newline="") as opened:
                 rows = list(csv.DictReader(opened))
-            probabilities = np.array([[float(row[name]) for name in _CHANCES] for row in rows])
+            probabilities = np.array([[float(row[name]) for name in _PROBABILITY_COLUMNS] for row in rows])
             return cls(
                 [row["file_name"] for row in rows],
                 np.array([int(row["grade"]) for row in rows]),
                 np.array([int(row["predicted"]) for row in rows]),
-                probabilities / probabilities.sum(1, keepdims=True),  # they were rounded
+                probabilities / probabilities.sum(1, keepdims=True),  # rounded in the file
                 np.array([float(row["unfamiliarity"]) for row in rows]) if "unfamiliarity" in rows[0] else None,
             )
         except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
-            raise KoaError(f"{folder} has no {FILE} of train/validate.py; run that first.") from error
+            raise KoaError(f"{folder} has no valid {FILE}; run train/validate.py first.") from error
 
     @classmethod
     def of_the_same_knees(cls, folders: Sequence[Path]) -> "list[Predictions]":
-        """What several models said of one split.
+        """Predictions of several models on one split.
 
         Raises:
-            KoaError: as `read`, or they are about different knees.
+            KoaError: as `read`, or the files are of different knees.
         """
         found = [cls.read(folder) for folder in folders]
         for folder, one in zip(folders, found, strict=True):
             if one.file_names != found[0].file_names:
-                raise KoaError(f"{folder} is not about the same X-rays as {folders[0]}.")
+                raise KoaError(
+                    f"{folder} and {folders[0]} have predictions for different X-rays; compare models on one split."
+                )
         return found

@@ -1,6 +1,7 @@
-"""The frozen trunk in front of the cuts, and what can compute it: torch, and on CPUs OpenVINO."""
+"""The frozen trunk in front of the cuts, by torch or (on CPUs) by OpenVINO; and a batch's way through it."""
 
 import importlib.util
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -9,22 +10,67 @@ from torch import nn
 from koa_hf.network import engines, xception
 from koa_hf.network.engine_names import from_accelerate
 from koa_hf.network.precision import DTYPES
+from koa_hf.network.preprocess import normalise
+from train.loop.augment import augment
+from train.loop.recipe import Augmentation, Recipe
 
-WORTH_CONVERTING = 1000  # images; OpenVINO takes a second or two to convert and compile the network
+WORTH_CONVERTING = 1000  # images; converting and compiling the network for OpenVINO takes a second or two
 
 
 def channels_last(activation: torch.Tensor) -> torch.Tensor:
-    """(batch, ..., channels, height, width) -> (batch, ..., height, width, channels); vectors stay as they are."""
+    """(batch, ..., channels, height, width) -> (batch, ..., height, width, channels), a view; vectors unchanged."""
     return activation if activation.ndim < 4 else activation.movedim(-3, -1)
 
 
 def channels_first(activation: torch.Tensor) -> torch.Tensor:
-    """The way back. Neither moves anything in memory."""
+    """Inverse of `channels_last`."""
     return activation if activation.ndim < 4 else activation.movedim(-1, -3)
 
 
+def cuts_from(plan: Recipe, index: int) -> list[str]:
+    """Cuts of stage `index` and of later stages that one pass can serve: no stage in between trains the trunk."""
+    cuts, depth = [], len(xception.STEPS)
+    for stage in plan.stages[index:]:
+        cut = xception.TRAINABLE_PARTS[stage.train].cut
+        if (cuts and xception.STEPS.index(cut) > depth) or cut == "conv1":
+            break
+        depth = min(depth, xception.STEPS.index(cut))
+        cuts.append(cut)
+    return sorted(set(cuts), key=cuts.index)
+
+
+@dataclass(frozen=True)
+class TailInput:
+    """Batch -> activation at the cut, which is what the tail takes.
+
+    Attributes:
+        trunk: computes it from images; None where the tail is the whole network or the batch holds cached activations.
+        augmentation: of images, applied where a generator is given.
+    """
+
+    accelerator: Accelerator
+    cut: str
+    trunk: nn.Module | None
+    augmentation: Augmentation
+
+    def __call__(self, batch: dict[str, torch.Tensor], generator: torch.Generator | None = None) -> torch.Tensor:
+        """A batch of `KneeImages` or `CachedActivations` -> float (batch, ...), channels first."""
+        if "activation" in batch:
+            return channels_first(batch["activation"])
+        grey = batch["pixels"]
+        if generator is not None and self.augmentation.active:
+            first = self.accelerator.process_index * len(grey)
+            part, whole = slice(first, first + len(grey)), self.accelerator.num_processes * len(grey)
+            grey = augment(grey.float() / 255, self.augmentation, generator, part, whole)
+        pixels = normalise(grey).contiguous(memory_format=torch.channels_last)
+        if self.trunk is None:
+            return pixels
+        with torch.no_grad(), self.accelerator.autocast():
+            return xception.run_steps(self.trunk, pixels, "conv1", self.cut)
+
+
 class Trunk(nn.Module):
-    """What lies in front of the cuts, normalisations folded, computed by torch.
+    """The layers in front of the cuts, batch normalisation folded, computed by torch.
 
     forward: images float32 (batch, 3, size, size), values -1 to 1 -> the activation at each cut, `channels_last`.
     """
@@ -45,10 +91,10 @@ class Trunk(nn.Module):
 
 
 class OpenVinoTrunk:
-    """A trunk as OpenVINO computes it on the CPU.
+    """A trunk computed by OpenVINO on the CPU.
 
     Raises:
-        RuntimeError: OpenVINO can't take it, or computes something else than torch does.
+        RuntimeError: OpenVINO can't convert it, or its output differs from torch's beyond the tolerance.
     """
 
     def __init__(self, trunk: Trunk, precision: str, image_size: int):
@@ -74,10 +120,12 @@ class OpenVinoTrunk:
 AnyTrunk = Trunk | OpenVinoTrunk
 
 
-def ways(model: nn.Module, cuts: list[str], accelerator: Accelerator, images: int, image_size: int) -> list[AnyTrunk]:
-    """All that can compute the trunk of a model in front of some cuts here, and is worth preparing for so many images.
+def candidate_trunks(
+    model: nn.Module, cuts: list[str], accelerator: Accelerator, images: int, image_size: int
+) -> list[AnyTrunk]:
+    """The trunk for each engine that can compute it here and is worth preparing for so many images.
 
-    Which is the fastest depends on the machine, the precision and the size: `TrunkCache` measures.
+    `TrunkCache` measures which is the fastest: that depends on machine, precision and image size.
     """
     trunk = Trunk(model, cuts).eval()
     found = [trunk.to(accelerator.device)]
@@ -87,5 +135,5 @@ def ways(model: nn.Module, cuts: list[str], accelerator: Accelerator, images: in
         try:
             found.append(OpenVinoTrunk(trunk, precision, image_size))
         except RuntimeError as error:
-            accelerator.print(f"the trunk is left to torch: OpenVINO can't take it ({str(error).splitlines()[0]})")
+            accelerator.print(f"torch computes the trunk, because OpenVINO can't ({str(error).splitlines()[0]})")
     return found

@@ -1,14 +1,13 @@
-"""Plausible films around the crops of the release, with the boxes known: to fit and to measure the localiser.
+"""Plausible films composed of the release's crops, with known boxes, to train and to measure the localiser.
 
     knees = [Crop(pixels, "right"), Crop(pixels, "left")]
     film = compose("bilateral", knees, np.random.default_rng(0), size=224)
 
-The release has crops only, and no film with a box. So the limb is continued beyond a crop: upwards and downwards its
-edge rows are split into soft tissue and bone, the bone narrows to a shaft with cortices, sideways the soft tissue
-thins out towards air. The crop goes over into that by its own reflection, which fades, so that there is no seam; where
-`varied`, a random part of the crop's margin is redrawn as well, so that the way the limb is continued doesn't tell
-where the crop ended. What a composite can't show is what the release never shows: other projections, casts, implants'
-stems, the other half of a long film as it really looks.
+The release has crops only, and no films with boxes, so the limb is continued beyond the crop. Upwards and downwards,
+the edge rows are split into soft tissue and bone, and the bone narrows to a shaft with cortices; sideways, the soft
+tissue thins out towards air. The crop fades into this by its own reflection, without a seam. With `varied`, a random
+part of the crop's margin is redrawn too, so that the continuation doesn't reveal where the crop ended. Composites lack
+what the release never shows: other projections, casts, stems of implants, the real rest of a long film.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,8 @@ from scipy import ndimage
 
 from koa_hf.imaging import polarity
 
-Box = tuple[float, float, float, float]
+FilmBox = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels; may reach beyond the film."""
 
 KINDS = ("single", "bilateral", "strip", "strip of both", "full leg", "collimated")
 """One knee with shafts; both; a band around the joint line of one or of both; both legs from hip to ankle; one or
@@ -32,7 +32,7 @@ BOTH = ("bilateral", "strip of both", "full leg")
 STRIPS = ("strip", "strip of both")
 
 JOINT_LINE = 0.58
-"""Where the joint line lies in the release's crops, as a share of their height."""
+"""Height of the joint line in the release's crops, as a share of the crop."""
 
 _BESIDE = 0.75  # how far soft tissue is drawn beside a crop, in its widths
 _NEGATIVES = 0.15  # of the varied films
@@ -40,7 +40,7 @@ _NEGATIVES = 0.15  # of the varied films
 
 @dataclass(frozen=True)
 class Crop:
-    """A knee as the release shows it: uint8 (224, 224), and whose it is, `right` or `left`."""
+    """A knee as in the release: uint8 (224, 224), and its side, `right` or `left`."""
 
     pixels: np.ndarray
     side: str
@@ -48,19 +48,18 @@ class Crop:
 
 @dataclass(frozen=True)
 class Composite:
-    """A film and what it shows.
+    """A composed film and its annotations.
 
     Attributes:
         pixels: uint8 (height, width).
-        boxes: left, top, right, bottom of each crop in the film's pixels, from the film's left to its right; a crop may
-            reach beyond the film.
+        boxes: of each crop, from the film's left to its right.
         sides: the patient's `right` or `left`, for each box.
         kind: one of `KINDS`.
-        negative: bone dark.
+        negative: bone is dark.
     """
 
     pixels: np.ndarray
-    boxes: tuple[Box, ...]
+    boxes: tuple[FilmBox, ...]
     sides: tuple[str, ...]
     kind: str
     negative: bool
@@ -69,7 +68,7 @@ class Composite:
 def compose(
     kind: str, crops: Sequence[Crop], rng: np.random.Generator, size: int, varied: bool = True, negative: bool = False
 ) -> Composite:
-    """A film of the given kind.
+    """Compose a film.
 
     Args:
         kind: one of `KINDS`.
@@ -79,7 +78,7 @@ def compose(
         varied: also redraw the crops' margins, tilt them, change exposure and noise, and make some films negatives.
             Otherwise the crops' own pixels are on the film, resampled to `size` and not touched but for markers beside
             them: a grade can be compared.
-        negative: make it a negative in any case.
+        negative: always make it a negative.
     """
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; it must be one of: {', '.join(KINDS)}")
@@ -115,7 +114,7 @@ def compose(
 
 
 def mirrored(crop: Crop) -> Crop:
-    """The crop as of the other leg."""
+    """Mirror image of a crop, as of the other leg."""
     return Crop(np.ascontiguousarray(crop.pixels[:, ::-1]), "left" if crop.side == "right" else "right")
 
 
@@ -195,7 +194,7 @@ def _shaft(
     if not length:
         return knee[:0]
     profile = ndimage.gaussian_filter1d(knee[: max(2, size // 30)].mean(0), size / 60)
-    # What is narrower than the condyles and stands out is bone; the rest is soft tissue.
+    # Bone is narrower than the condyles and brighter than its surroundings; the rest is soft tissue.
     tissue = ndimage.gaussian_filter1d(ndimage.grey_opening(profile, round(0.85 * size)), size / 15)
     bone = (profile - tissue).clip(0)
     x = np.arange(len(profile), dtype=np.float32)
@@ -223,7 +222,7 @@ def _shaft(
 
 
 def _faded(inside: np.ndarray, outside: np.ndarray, size: int) -> np.ndarray:
-    """What is drawn outside (first row next to the edge), mixed with the reflection of what is inside."""
+    """Drawn rows outside (first row next to the edge), blended with the reflection of the rows inside."""
     depth = min(len(inside), len(outside), max(2, size // 20))
     share = np.linspace(1, 0, depth, dtype=np.float32)[:, None]
     mixed = np.array(outside, np.float32)
@@ -242,7 +241,7 @@ def _tilted(limb: np.ndarray, degrees: float, centre: tuple[float, float], air: 
 
 
 def _overlapping(film: np.ndarray, part: np.ndarray, left: int, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels of a film on which a part falls, and those of the part that fall on it: views of equal shape."""
+    """Overlap of a film and a part placed on it: views of equal shape into both."""
     height, width = film.shape
     rows = slice(max(top, 0), max(min(top + part.shape[0], height), 0))
     columns = slice(max(left, 0), max(min(left + part.shape[1], width), 0))
@@ -260,7 +259,7 @@ def _exposed(film: np.ndarray, air: float, rng: np.random.Generator) -> np.ndarr
     return low + (rng.uniform(140, 255) - low) * level + noise
 
 
-def _mark(film: np.ndarray, boxes: Sequence[Box], rng: np.random.Generator) -> None:
+def _mark(film: np.ndarray, boxes: Sequence[FilmBox], rng: np.random.Generator) -> None:
     """A side marker and a line of text beside the knees, on most films."""
     height, width = film.shape
     size = boxes[0][2] - boxes[0][0]
@@ -279,8 +278,8 @@ def _mark(film: np.ndarray, boxes: Sequence[Box], rng: np.random.Generator) -> N
 
 
 def _collimated(
-    film: np.ndarray, boxes: Sequence[Box], size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, list[Box]]:
+    film: np.ndarray, boxes: Sequence[FilmBox], size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[FilmBox]]:
     """A wide border of one grey level around the film, to a size that detectors have, on two to four of its sides."""
     level = float(rng.choice([0, 0, 255, rng.uniform(20, 120)]))
     widths = np.round(rng.uniform(0.15, 0.6, 4) * size * (rng.random(4) < 0.8)).astype(int)

@@ -1,11 +1,11 @@
-"""Images that are not ordinary knee X-rays, by kind: to choose and to measure how the grader recognises them.
+"""Out-of-distribution images by kind, to choose and to measure the detector of images that are no ordinary knees.
 
     for kind in KINDS:
         pictures = images(kind, validation_knees, per_kind=40)
 
 Needs requirements-dev.txt: the real pictures come with scikit-image, scikit-learn, matplotlib, pydicom and
 pydicom-data. Nothing is downloaded. Some kinds show few source images in many crops and exposures, and some are
-drawn, so a share caught is a share of these pictures, not of what people will upload:
+drawn, so a catch rate holds for these pictures, not for what people will upload:
 
 | kind | shows | sources |
 |---|---|---|
@@ -53,7 +53,7 @@ LONGEST_SIDE = 1024
 """Pixels: larger pictures are reduced to it."""
 
 Maker = Callable[[int, Sequence[np.ndarray], np.random.Generator], np.ndarray]
-"""(number, knees, generator) -> picture. The number counts from 0 and lets sorts and sources take turns."""
+"""(number, knees, generator) -> picture. The number counts from 0, so that variants and sources take turns."""
 
 _FILM = 320  # width and height of a drawn film, pixels
 _RAYS = (  # thumb to little finger: angle (degrees), root, lengths of metacarpal and phalanges, relative width
@@ -75,8 +75,8 @@ def images(kind: str, knees: Sequence[np.ndarray], per_kind: int, seed: int = 0)
 
     Args:
         kind: one of `KINDS`.
-        knees: ordinary knee X-rays, uint8 (height, width), which some kinds transform. They are taken in an order
-            drawn by the seed, each once before any comes again.
+        knees: ordinary knee X-rays, uint8 (height, width), which some kinds transform; used in random order, each
+            once before any is repeated.
         per_kind: how many.
         seed: the same arguments give the same pixels, and fewer give the first of more.
 
@@ -101,11 +101,11 @@ def images(kind: str, knees: Sequence[np.ndarray], per_kind: int, seed: int = 0)
 
 
 def _crops(sources: Callable[[], Sequence[np.ndarray]], smallest: float) -> Maker:
-    """A maker of windows of at least `smallest` of width and height of the sources, mirrored, exposed differently."""
+    """Maker of random windows of at least `smallest` of the sources' sides, randomly mirrored, with random gamma."""
 
     def make(number: int, knees: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
         pixels = _in_turn(sources(), number)
-        pixels = _window(pixels, rng.uniform(smallest, 1), rng)
+        pixels = _random_window(pixels, rng.uniform(smallest, 1), rng)
         pixels = pixels[:, ::-1] if rng.random() < 0.5 else pixels
         return _to_uint8(255 * (pixels / 255) ** rng.uniform(0.75, 1.35))
 
@@ -116,7 +116,7 @@ def _in_turn(items: Sequence, number: int):
     return items[number % len(items)]
 
 
-def _window(pixels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def _random_window(pixels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """A window with `share` of the height and of the width, anywhere."""
     height, width = (max(1, round(share * side)) for side in pixels.shape)
     top, left = (rng.integers(full - part + 1) for full, part in zip(pixels.shape, (height, width), strict=True))
@@ -262,12 +262,12 @@ def _text_page(number: int, knees: Sequence[np.ndarray], rng: np.random.Generato
     draw = ImageDraw.Draw(page)
     face = rng.choice(["DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono.ttf", "STIXGeneral.ttf"])
     size = int(rng.integers(9, 22))
-    font, heading = _font(face, size), _font(face, round(1.6 * size))
+    font, heading = _matplotlib_font(face, size), _matplotlib_font(face, round(1.6 * size))
     margin, y = int(rng.integers(15, 60)), int(rng.integers(15, 60))
-    draw.text((margin, y), _words(2, rng).title(), 0, heading)
+    draw.text((margin, y), _random_words(2, rng).title(), 0, heading)
     y += 3 * size
     while y < page.height - margin - size:
-        line = _words(int((page.width - 2 * margin) / (3.6 * size)), rng)
+        line = _random_words(int((page.width - 2 * margin) / (3.6 * size)), rng)
         if rng.random() < 0.15:  # a paragraph ends
             line, y = line[: len(line) // 2], y + size // 2
         draw.text((margin, y), line, 0, font)
@@ -337,7 +337,7 @@ def _rod(start: Sequence[float], end: Sequence[float], width: float, waist: floa
     return np.vstack([spine + half[:, None] * aside, (spine - half[:, None] * aside)[::-1]])
 
 
-def _drawn_knee(number: int, knees: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+def _phantom_knee(number: int, knees: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     return phantom.draw_knee(number % NUM_GRADES, int(rng.integers(2**31)), str(rng.choice(["right", "left"])))
 
 
@@ -354,21 +354,23 @@ def _on_its_side(number: int, knees: Sequence[np.ndarray], rng: np.random.Genera
 
 def _part(number: int, knees: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     knee = _in_turn(knees, number)
-    part = Image.fromarray(np.ascontiguousarray(_window(knee, rng.uniform(0.25, 0.4), rng)))
+    part = Image.fromarray(np.ascontiguousarray(_random_window(knee, rng.uniform(0.25, 0.4), rng)))
     return np.asarray(part.resize(knee.shape[::-1], Image.Resampling.BICUBIC))
 
 
 def _two_knees(number: int, knees: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     above, below = rng.integers(0, 120, 2)
     gap = np.zeros((224, rng.integers(0, 60)))
-    right, left = (_limb(_in_turn(knees, number + other)) for other in (0, 1))
+    right, left = (_faded_knee(_in_turn(knees, number + other)) for other in (0, 1))
     left *= right.mean() / max(left.mean(), 1)  # one exposure
     return _to_uint8(_lengthen(np.hstack([right, gap, left]), above, below, rng))
 
 
 def _far_off(number: int, knees: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     size = round(rng.uniform(0.2, 0.35) * 400)
-    limb = Image.fromarray(_to_uint8(_limb(_in_turn(knees, number)))).resize((size, size), Image.Resampling.LANCZOS)
+    limb = Image.fromarray(_to_uint8(_faded_knee(_in_turn(knees, number)))).resize(
+        (size, size), Image.Resampling.LANCZOS
+    )
     film = rng.uniform(0, 25) + rng.uniform(0.5, 3) * rng.standard_normal((400, 400))
     top, left = rng.integers(20, 380 - size, 2)
     shaft = rng.integers(0, min(top, 400 - size - top), endpoint=True) if number % 2 else 0
@@ -377,7 +379,7 @@ def _far_off(number: int, knees: Sequence[np.ndarray], rng: np.random.Generator)
     return _to_uint8(film)
 
 
-def _limb(knee: np.ndarray) -> np.ndarray:
+def _faded_knee(knee: np.ndarray) -> np.ndarray:
     """A knee of 224 x 224 that fades to black at its sides, as the crop's own edges do not: float (224, 224)."""
     pixels = np.asarray(Image.fromarray(knee).resize((224, 224)), float)
     across = np.linspace(0, 1, 224)
@@ -401,7 +403,7 @@ def _on_a_screen(number: int, knees: Sequence[np.ndarray], rng: np.random.Genera
     accents = [tuple(int(level) for level in rng.integers(40, 256, 3)) for _ in range(6)]
     screen = Image.new("RGB", (width, height), background)
     draw = ImageDraw.Draw(screen)
-    font = _font("DejaVuSans.ttf", 10)
+    font = _matplotlib_font("DejaVuSans.ttf", 10)
     side, bar = int(rng.integers(70, 150)), int(rng.integers(24, 44))
     draw.rectangle((0, 0, width, bar), accents[0])
     for button in range(int(rng.integers(4, 9))):
@@ -409,7 +411,7 @@ def _on_a_screen(number: int, knees: Sequence[np.ndarray], rng: np.random.Genera
     for row, y in enumerate(range(bar + 10, height - 20, 18)):
         if rng.random() < 0.25:
             draw.rectangle((4, y - 3, side - 6, y + 13), accents[row % 6])
-        draw.text((8, y), _words(2, rng)[: side // 7], ink, font)
+        draw.text((8, y), _random_words(2, rng)[: side // 7], ink, font)
     draw.rectangle((side, bar, width, height), "black")
     knee = Image.fromarray(_in_turn(knees, number))
     scale = min(width - side - 10, height - bar - 10)
@@ -462,11 +464,11 @@ def _power_noise(size: int, exponent: float, rng: np.random.Generator) -> np.nda
     return noise / noise.std()
 
 
-def _words(count: int, rng: np.random.Generator) -> str:
+def _random_words(count: int, rng: np.random.Generator) -> str:
     return " ".join(rng.choice(_VOCABULARY.split(), count))
 
 
-def _font(face: str, size: int) -> ImageFont.FreeTypeFont:
+def _matplotlib_font(face: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", face), size)
 
 
@@ -491,7 +493,7 @@ _MAKERS: dict[str, Maker] = {
     "chest X-ray": _crops(_chest, 0.7),
     "leg X-ray": _crops(_leg, 0.6),
     "drawn hand X-ray": _hand,
-    "drawn knee": _drawn_knee,
+    "drawn knee": _phantom_knee,
     UPSIDE_DOWN: _upside_down,
     "knee on its side": _on_its_side,
     "part of a knee": _part,

@@ -1,4 +1,4 @@
-"""One pass of a network over images for `train/calibrate.py`: logits, and what its layers make of each image."""
+"""Feature extraction: logits, and the pooled output of several layers, in one forward pass."""
 
 from dataclasses import dataclass
 
@@ -13,45 +13,47 @@ from koa_hf.network.preprocess import normalise
 from koa_hf.progress import progress_bar
 
 LAYERS = ("block2", "block4", "block8", "block11", "block12", "act4")
-"""Where familiarity is tried: early, middle and late steps of the network."""
+"""Candidates for out-of-distribution detection: early, middle and late steps of the network."""
 
 BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Output for n images.
+class LayerFeatures:
+    """Network output for n images.
 
     Attributes:
         logits: float32 (n, 5).
-        mirrored: float32 (n, 5), of the mirror images; None where they weren't asked for.
-        layers: step -> float32 (n, channels), its output averaged over the image.
+        mirrored: float32 (n, 5), of the mirror images; None if they weren't run.
+        layers: step -> float32 (n, channels), averaged over the image.
     """
 
     logits: np.ndarray
     mirrored: np.ndarray | None
     layers: dict[str, np.ndarray]
 
-    def with_more(self, other: "Measured") -> "Measured":
-        """These images and others after them, without mirror images."""
+    def concatenated(self, other: "LayerFeatures") -> "LayerFeatures":
+        """These images followed by others, without mirror images."""
         layers = {name: np.concatenate([rows, other.layers[name]]) for name, rows in self.layers.items()}
-        return Measured(np.concatenate([self.logits, other.logits]), None, layers)
+        return LayerFeatures(np.concatenate([self.logits, other.logits]), None, layers)
 
 
 @torch.inference_mode()
-def measure(network: nn.Module, precision: str, images: Dataset, what: str, mirror: bool = False) -> Measured:
-    """Run a network over images, without any rules.
+def extract_features(
+    network: nn.Module, precision: str, images: Dataset, what: str, mirror: bool = False
+) -> LayerFeatures:
+    """Run a network over images, without grading rules.
 
     Args:
-        network: as `xception.folded` makes it, on its device.
-        precision: what to compute in.
-        images: rows {"pixels": uint8 (size, size)}, as `train.loop.knee_images.KneeImages` has them.
-        what: what they are, for the progress bar.
-        mirror: run their mirror images too.
+        network: folded by `xception.folded`, on its device.
+        precision: of the computation.
+        images: rows {"pixels": uint8 (size, size)}, such as `train.loop.knee_images.KneeImages`.
+        what: name of the images, for the progress bar.
+        mirror: also run the mirror images.
     """
     device = next(network.parameters()).device
     rows: dict[str, list[np.ndarray]] = {name: [] for name in ("logits", "mirrored", *LAYERS)}
-    with progress_bar(f"measuring {what}", len(images), show=True) as advance:
+    with progress_bar(f"features of {what}", len(images)) as advance:
         for batch in DataLoader(images, BATCH_SIZE):
             pixels = normalise(batch["pixels"]).to(device)
             seen = _run(network, pixels, precision)
@@ -59,10 +61,9 @@ def measure(network: nn.Module, precision: str, images: Dataset, what: str, mirr
                 seen["mirrored"] = _run(network, pixels.flip(-1), precision)["logits"]
             for name, values in seen.items():
                 rows[name].append(values)
-            for _ in pixels:
-                advance()
+            advance(len(pixels))
     whole = {name: np.concatenate(values) for name, values in rows.items() if values}
-    return Measured(whole["logits"], whole.get("mirrored"), {name: whole[name] for name in LAYERS})
+    return LayerFeatures(whole["logits"], whole.get("mirrored"), {name: whole[name] for name in LAYERS})
 
 
 def _run(network: nn.Module, pixels: torch.Tensor, precision: str) -> dict[str, np.ndarray]:

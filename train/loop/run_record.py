@@ -1,4 +1,4 @@
-"""run.json: what somebody needs to repeat a run, or to doubt it."""
+"""run.json: options, code, versions, data and machine of a run, so that it can be repeated or doubted."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "datasets", "transformers", "evaluate", "numpy", "pillow")
 
 
-def write(
+def begin_record(
     path: Path,
     accelerator: Accelerator,
     options: dict,
@@ -31,23 +31,23 @@ def write(
     dataset_commit: str | None,
     started_from: dict | None = None,
 ) -> None:
-    """The run's options, code, versions, data and machine. A resumed run keeps the record that it began with.
+    """Write the record of a run that starts. A resumed run keeps its first record and adds the time.
 
     Args:
+        fingerprints: of each split.
+        images: number of images in each split.
         dataset_commit: what the data set's id and revision stood for on the Hub; None for a folder.
-        started_from: the model that the run continues, and its revision; None for one that continues none.
+        started_from: name and revision of the model that the run continues, if any.
     """
-    if not accelerator.is_main_process:
-        return
     earlier = json.loads(path.read_text()) if options["resume"] and path.exists() else {}
     this = {
-        "command": command("accelerate launch"),
+        "command": command_line("accelerate launch"),
         "options": options,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
         **({"started_from": started_from} if started_from else {}),
         "dataset": {
-            # A folder is known by its fingerprints; on the Hub these two say where to get it again.
+            # A folder is identified by its fingerprints; a data set on the Hub by these two as well.
             **({"id": options["dataset"], "commit": dataset_commit} if dataset_commit else {}),
             "fingerprints": fingerprints,
             "images": images,
@@ -67,14 +67,14 @@ def write(
     write_text(path, json.dumps(this, indent=2) + "\n")
 
 
-def finish(path: Path, seconds: dict) -> None:
-    """Add how long it took."""
+def finish_record(path: Path, seconds: dict) -> None:
+    """Add how long the run took, which also marks it as complete."""
     finished = {**json.loads(path.read_text()), "seconds": seconds}
     write_text(path, json.dumps(finished, indent=2) + "\n")
 
 
-def keep(run: Path, names: Iterable[str], results: Path) -> None:
-    """Copy some of a run's files, in this order, to where everybody reads them: run.json without its own folders."""
+def copy_files(run: Path, names: Iterable[str], results: Path) -> None:
+    """Copy files of a run to a public folder, in this order; run.json without paths of this machine."""
     for name in names:
         with replacing(results / name) as partial:
             if name == "run.json":
@@ -83,23 +83,23 @@ def keep(run: Path, names: Iterable[str], results: Path) -> None:
                 shutil.copyfile(run / name, partial)
 
 
-def command(launcher: str) -> str:
-    """What this process was started with; a script of the project is named from the project's folder."""
+def command_line(launcher: str) -> str:
+    """The command that started this process; a script of the project is named relative to the project."""
     script = Path(sys.argv[0])
     if script.is_absolute() and script.is_relative_to(ROOT):
         script = script.relative_to(ROOT)
     return " ".join([launcher, str(script), *sys.argv[1:]])
 
 
-def is_finished(path: Path) -> bool:
-    """Whether the run with this run.json came to its end; what is written after that can be made again."""
+def is_complete(path: Path) -> bool:
+    """True if the run of this run.json came to its end. Anything written later can be made again."""
     return path.is_file() and "seconds" in json.loads(path.read_text())
 
 
 def git_commit() -> str | None:
-    """The checkout's commit, with `-dirty` where what computes differs from it; None outside a checkout.
+    """Commit of the checkout, with `-dirty` if tracked code differs from it; None outside a checkout.
 
-    Results and Markdown, which scripts write, don't count.
+    Results and Markdown, which scripts write, don't count as code.
     """
 
     def git(*arguments: str) -> str:
@@ -114,7 +114,7 @@ def git_commit() -> str | None:
 
 
 def processor() -> str:
-    """The CPU's name, the widest instructions that torch uses there, and how many cores this process may use."""
+    """CPU model, the widest instruction set that torch uses on it, and the cores available to this process."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -122,5 +122,5 @@ def processor() -> str:
     except (OSError, StopIteration):
         pass
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    # Two generations of a processor may have one name, and differ in this by a factor of three.
+    # With the instruction set, because processors of one name may differ in it, and in speed by a factor of three.
     return f"{name} with {torch.backends.cpu.get_cpu_capability()}, {cores} cores"

@@ -1,0 +1,275 @@
+"""Grading rules fitted to a model: temperature, read-out, prediction sets and the out-of-distribution limit.
+
+Every figure in the report is cross-fitted: rules fitted on nine tenths of the patients are measured on the last tenth,
+for each tenth.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import DatasetDict
+from rich.console import Console
+from rich.table import Table
+
+from koa_hf import Grader, checksums
+from koa_hf.data.load import dataset_fingerprint
+from koa_hf.errors import KoaError
+from koa_hf.files import write_text
+from koa_hf.grading.calibration import probabilities_of
+from koa_hf.grading.metrics import expected_calibration_error, grade_metrics
+from koa_hf.grading.rules import GradeSets, Righted, Rules
+from koa_hf.imaging.radiograph import Radiograph
+from koa_hf.network import xception
+from koa_hf.network.engine_names import PRECISIONS
+from koa_hf.network.model_folder import INT8_FILE
+from train.fitting.cross_fit import FIGURES, FOLDS, Fitted, calibration_errors_by_chance, cross_fit
+from train.fitting.familiarity_search import (
+    as_on_films,
+    best_detector,
+    candidate_detectors,
+    detector_figures,
+    flagged_by_fold,
+    limit_for,
+    with_each_kind_left_out,
+)
+from train.fitting.layer_features import LayerFeatures, extract_features
+from train.loop import recipe
+from train.loop.knee_images import KneeImages, choose_split
+from train.loop.plots import plot_familiarity, plot_reliability, reliability_bins
+from train.loop.recipe import load_recipe
+
+TRAINING_KNEES = 2000  # that the out-of-distribution detector is fitted to
+IMAGES_PER_KIND = 40  # of every kind of out-of-distribution image
+
+
+def fit_rules(
+    grader: Grader,
+    options: recipe.GradingOptions,
+    data: DatasetDict,
+    data_name: str,
+    training_knees: int = TRAINING_KNEES,
+    images_per_kind: int = IMAGES_PER_KIND,
+) -> tuple[Rules, dict]:
+    """Fit grading rules to a model on the validation split, and measure them and their alternatives.
+
+    Args:
+        grader: of the plain network, without rules.
+        options: of its recipe.
+        data: with the splits train and validation; `data_name` is for messages and the record.
+        training_knees: number that the out-of-distribution detector is fitted to, drawn with a fixed seed.
+        images_per_kind: of every kind of out-of-distribution image.
+
+    Returns:
+        The rules, and the report as in calibration.json.
+
+    Raises:
+        KoaError: packages of requirements-dev.txt are missing.
+    """
+    try:
+        from train.pictures import not_knees  # here, because only this needs the packages that bring the pictures
+    except ModuleNotFoundError as error:
+        raise KoaError(
+            f"the out-of-distribution images need packages that are not installed ({error.name}); "
+            "run `pip install -r requirements-dev.txt`."
+        ) from error
+    corrections = Rules(right_negatives=options.right_negatives, right_upside_down=options.right_upside_down)
+    network, preprocessing = xception.folded(grader.model), grader.preprocessing
+
+    def as_seen(kind: str) -> list[Righted]:
+        # Corrected first, as the Grader does before it can tell that an image is no knee.
+        return [corrections.righted(Radiograph(one, kind)) for one in not_knees.images(kind, crops, images_per_kind)]
+
+    def pixels(images: list[Righted]) -> list[dict]:
+        return [{"pixels": torch.from_numpy(preprocessing.to_uint8(image.xray))} for image in images]
+
+    def features(images, what: str, mirror: bool = False) -> LayerFeatures:
+        return extract_features(network, grader.precision, images, what, mirror)
+
+    validation, train = (choose_split(data, split, data_name) for split in ("validation", "train"))
+    some = np.random.default_rng(0).permutation(len(train))[:training_knees]
+    training = train.select(np.sort(some))
+    crops = [np.asarray(image.convert("L")) for image in validation["image"]]
+    knees = features(KneeImages(validation, preprocessing, corrections), "validation knees", mirror=True)
+    on_films = [corrections.righted(Radiograph(knee, "knee")) for knee in as_on_films(crops)]
+    varied = features(pixels(on_films), "validation knees as on films")
+    known = features(KneeImages(training, preprocessing, corrections), "training knees")
+    seen = {kind: as_seen(kind) for kind in not_knees.KINDS}
+    others = {kind: features(pixels(images), kind) for kind, images in seen.items()}
+    turned = {not_knees.UPSIDE_DOWN: np.array([image.turned for image in seen[not_knees.UPSIDE_DOWN]])}
+    fitted_on = {
+        "dataset": data_name,
+        "split": "validation",
+        "knees": len(validation),
+        "fingerprint": dataset_fingerprint(validation),
+        "training_knees": len(training),
+        "precision": grader.precision,
+    }
+    grades, patients = np.array(validation["label"]), np.array(validation["patient_id"])
+    return _fit_to_features(options, knees, varied, known, others, turned, grades, patients, fitted_on)
+
+
+def _fit_to_features(
+    options: recipe.GradingOptions,
+    knees: LayerFeatures,
+    varied: LayerFeatures,
+    training: LayerFeatures,
+    others: dict[str, LayerFeatures],
+    caught_before: dict[str, np.ndarray],
+    grades: np.ndarray,
+    patients: np.ndarray,
+    fitted_on: dict,
+) -> tuple[Rules, dict]:
+    """`fit_rules`, from the network's output.
+
+    Args:
+        knees, grades, patients: the validation split.
+        varied: the same knees as on films.
+        others: by kind, out-of-distribution images.
+        caught_before: see `train.fitting.familiarity_search.detector_figures`.
+        fitted_on: for the record.
+    """
+    averaged = (knees.logits + knees.mirrored) / 2
+    compared = {
+        (flip, read_out): cross_fit(averaged if flip else knees.logits, grades, patients, read_out, options.coverage)
+        for flip in (False, True)
+        for read_out in recipe.READ_OUT_CHOICES
+    }
+    logits = averaged if options.flip_average else knees.logits
+    raw, chosen = probabilities_of(logits), compared[options.flip_average, options.read_out]
+    final = Fitted.to(logits, grades, options.read_out, options.coverage)
+
+    detectors, ordinary = candidate_detectors(training), knees.concatenated(varied)
+    tried = [detector_figures(one, ordinary, others, caught_before, options.unfamiliar) for one in detectors]
+    usable = [i for i, one in enumerate(detectors) if one.familiarity]
+    best = best_detector([tried[i] for i in usable])
+    detector = detectors[usable[best]]
+    left_out = with_each_kind_left_out([tried[i] for i in usable])
+
+    flagged = flagged_by_fold(detector, ordinary, np.tile(patients, 2), options.unfamiliar)
+
+    held_out = {
+        "expected_calibration_error": chosen["figures"]["expected_calibration_error"],
+        "set_coverage": chosen["sets"]["coverage"],
+        "mean_set_size": chosen["sets"]["mean_size"],
+        "called_unfamiliar": float(flagged[: len(grades)].mean()),
+        "called_unfamiliar_as_on_films": float(flagged[len(grades) :].mean()),
+        "unfamiliar_caught": float(np.mean([kind["caught"] for kind in left_out.values()])),
+        "unfamiliar_auroc": float(np.mean([kind["auroc"] for kind in left_out.values()])),
+    }
+    rules = Rules(
+        flip_average=options.flip_average,
+        right_negatives=options.right_negatives,
+        right_upside_down=options.right_upside_down,
+        temperature=final.temperature,
+        power=final.power,
+        thresholds=final.thresholds,
+        sets=GradeSets(coverage=options.coverage, level=final.level),
+        familiarity=detector.familiarity.with_limit(limit_for(detector.distance(ordinary), options.unfamiliar)),
+        fitted_on=fitted_on,
+        held_out=held_out,
+    )
+    report = {
+        "fitted_on": fitted_on,
+        "folds": FOLDS,
+        "calibration": {
+            "temperature": final.temperature,
+            "error_before": expected_calibration_error(raw, grades),
+            "error_held_out": held_out["expected_calibration_error"],
+            "error_by_chance": float(calibration_errors_by_chance(chosen["probabilities"]).mean()),
+            "cross_entropy_before": grade_metrics(raw, grades)["cross_entropy"],
+            "cross_entropy_held_out": chosen["figures"]["cross_entropy"],
+            "bins_before": reliability_bins(raw, grades),
+            "bins_held_out": reliability_bins(chosen["probabilities"], grades),
+        },
+        "sets": {"stated_coverage": options.coverage, "level": final.level, **chosen["sets"]},
+        "power": final.power,
+        "thresholds": final.thresholds,
+        "read_outs": [
+            {
+                "flip_average": flip,
+                "read_out": read_out,
+                "chosen": (flip, read_out) == (options.flip_average, options.read_out),
+                **one["figures"],
+                "set_coverage": one["sets"]["coverage"],
+                "mean_set_size": one["sets"]["mean_size"],
+            }
+            for (flip, read_out), one in compared.items()
+        ],
+        "familiarity": {
+            "righted": {kind: float(rows.mean()) for kind, rows in caught_before.items()},
+            "limit_set_for": options.unfamiliar,
+            "called_unfamiliar_held_out": held_out["called_unfamiliar"],
+            "called_unfamiliar_as_on_films_held_out": held_out["called_unfamiliar_as_on_films"],
+            "chosen": tried[usable[best]],
+            "left_out": left_out,
+            "tried": tried,
+        },
+    }
+    return rules, report
+
+
+def write_calibration(rules: Rules, report: dict, model_folder: Path, out: Path) -> None:
+    """Write grading.json into the model folder, the report and its figures into `out`, and print the tables.
+
+    Deletes the folder's int8 network, which was fitted to the earlier rules; `train/quantise.py` makes a new one.
+    """
+    rules.save(model_folder)
+    (model_folder / INT8_FILE).unlink(missing_ok=True)
+    checksums.write_checksums(model_folder)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "calibration.json", json.dumps(report, indent=2) + "\n")
+    plot_reliability(report["calibration"], out / "reliability.png")
+    plot_familiarity(report["familiarity"]["chosen"], out / "familiarity.png")
+    _print_calibration(report)
+
+
+def _print_calibration(report: dict) -> None:
+    console, errors = Console(), report["calibration"]
+    table = Table(title="read-outs, held-out folds of the validation split")
+    columns = ("flip_average", "read_out", *FIGURES, "set_coverage", "mean_set_size")
+    for column in columns:
+        table.add_column(column.replace("_", " "))
+    for row in report["read_outs"]:
+        cells = [f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns]
+        table.add_row(*cells, style="bold" if row["chosen"] else None)
+    console.print(table)
+    console.print(
+        f"temperature {errors['temperature']:.3f}: calibration error {errors['error_before']:.4f} before, "
+        f"{errors['error_held_out']:.4f} held out ({errors['error_by_chance']:.4f} is expected of perfect "
+        f"probabilities by chance)\nprediction sets: coverage {report['sets']['coverage']:.3f}, "
+        f"mean size {report['sets']['mean_size']:.2f}"
+    )
+    chosen = report["familiarity"]["chosen"]
+    table = Table(title=f"out-of-distribution images: {chosen['method']}")
+    left_out = report["familiarity"]["left_out"]
+    for column in ("kind", "AUROC", "caught", "caught, chosen without it"):
+        table.add_column(column)
+    for kind, area in chosen["auroc"].items():
+        table.add_row(kind, f"{area:.3f}", f"{chosen['caught'][kind]:.0%}", f"{left_out[kind]['caught']:.0%}")
+    table.add_row("mean", f"{chosen['mean_auroc']:.3f}", f"{chosen['mean_caught']:.0%}", style="bold")
+    for what, key in (("validation knees flagged", ""), ("the same as on films", "_as_on_films")):
+        table.add_row(f"{what}, held out", "", f"{report['familiarity'][f'called_unfamiliar{key}_held_out']:.1%}")
+    console.print(table)
+
+
+def grading_options_of(model_folder: Path) -> recipe.GradingOptions:
+    """The `grading` section of a run's recipe.
+
+    Raises:
+        KoaError: not the folder of a finished run.
+    """
+    if not (model_folder / "recipe.yaml").is_file():
+        raise KoaError(f"{model_folder} is not the folder of a finished run: it has no recipe.yaml.")
+    return load_recipe(model_folder / "recipe.yaml").grading
+
+
+def add_fitting_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every command that fits rules."""
+    parser.add_argument("--training-knees", type=int, default=TRAINING_KNEES, metavar="N",
+                        help="fit the out-of-distribution detector to them (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--images-per-kind", type=int, default=IMAGES_PER_KIND, metavar="N",
+                        help="out-of-distribution images (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: %(default)s")

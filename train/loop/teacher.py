@@ -1,0 +1,51 @@
+"""Teacher logits for distillation: the starting model's, for every training image."""
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+
+from koa_hf import Grader
+from koa_hf.files import replacing
+from koa_hf.network import xception
+from koa_hf.network.preprocess import normalise
+from train.loop.checkpoints import Checkpoints, StopRequest
+from train.loop.evaluation import predict
+from train.loop.knee_images import KneeImages
+
+
+def teacher_logits(
+    accelerator: Accelerator,
+    teacher: Grader,
+    images: KneeImages,
+    batch_size: int,
+    checkpoints: Checkpoints,
+    stop: StopRequest,
+) -> torch.Tensor:
+    """The teacher's logits of each image with flip TTA, float32 (images, 5), on the accelerator's device.
+
+    Computed once a run, at the teacher's own image size and without augmentation; a resumed run reads them from disk.
+    """
+    path = checkpoints.weights / "teacher_logits.safetensors"
+    if path.exists():
+        return load_file(path)["logits"].to(accelerator.device)
+    loader = accelerator.prepare(DataLoader(KneeImages(images.split, teacher.preprocessing), batch_size))
+    network = xception.folded(teacher.model).to(memory_format=torch.channels_last)
+
+    def flip_tta(pixels: torch.Tensor) -> torch.Tensor:
+        if stop():
+            raise SystemExit(143)  # only these logits are lost: --resume starts here
+        with accelerator.autocast():
+            return (network(pixels).float() + network(pixels.flip(-1)).float()) / 2
+
+    def input_of(batch: dict) -> torch.Tensor:
+        return normalise(batch["pixels"]).contiguous(memory_format=torch.channels_last)
+
+    logits, _ = predict(accelerator, flip_tta, loader, input_of, "teacher logits")
+    accelerator.free_memory(loader)
+    if accelerator.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            save_file({"logits": logits.contiguous()}, partial)
+    accelerator.wait_for_everyone()
+    return logits.to(accelerator.device)
