@@ -132,7 +132,7 @@ def test_an_example_is_graded_from_the_keyboard_and_cleared_again(demo):
 def test_the_footer_opens_the_documentation_of_the_api(demo):
     demo.get_by_role("button", name="Use via API or MCP").click()
     expect(demo.get_by_role("heading", name="documentation")).to_be_visible()
-    expect(demo.get_by_text("/grade_film").first).to_be_visible()
+    expect(demo.get_by_text("grade_film", exact=True).filter(visible=True).first).to_be_visible()
 
 
 def test_a_file_name_that_looks_like_a_template_is_shown_as_it_is(demo, film_png, tmp_path):
@@ -143,7 +143,8 @@ def test_a_file_name_that_looks_like_a_template_is_shown_as_it_is(demo, film_png
         hostile.write(film_png, name)
     upload(demo, tmp_path / "hostile.zip")
     expect(demo.get_by_role("heading", name="Results")).to_be_visible(timeout=30_000)
-    demo.locator("#koa-table").get_by_text("${alert(1)}").first.click()
+    # Gradio's table measures its widest cells in a copy that nobody sees.
+    demo.locator("#koa-table").get_by_text("${alert(1)}").filter(visible=True).first.click()
     expect(demo.locator("#koa-knee-1 .file")).to_contain_text(name)
     assert said == []
 
