@@ -1,4 +1,4 @@
-"""README and docs/: size, links, and the files that commands name."""
+"""README and docs/: size, links, the files that commands name, and a map of the code that names every module."""
 
 import re
 from pathlib import Path
@@ -21,3 +21,9 @@ def test_links_and_scripts_of_a_page_exist(page):
     scripts = set(re.findall(r"\b(?:app|(?:train|benchmarks)/[\w/]+)\.py\b", text))
     missing += [script for script in scripts if not (ROOT / script).is_file()]
     assert missing == []
+
+
+def test_the_map_of_the_code_names_every_module():
+    words = set(re.findall(r"\w+", (ROOT / "docs" / "code.md").read_text()))
+    modules = {path.stem for room in ("koa_hf", "train", "benchmarks") for path in (ROOT / room).rglob("*.py")}
+    assert modules - words == {"__init__", "__main__"}
