@@ -89,8 +89,8 @@ def test_a_network_in_int8_is_saved_loaded_and_computed(grader, model_folder, tm
     torch.testing.assert_close(shifted - found, torch.arange(1.0, 6).expand(4, 5))
 
     for best, fast, chosen in (("fp32", True, "int8"), ("fp32", False, "fp32"), ("bf16", True, "bf16")):
-        monkeypatch.setattr("koa_hf.network.precision.choose_precision", lambda _, __, best=best: best)
-        monkeypatch.setattr("koa_hf.network.int8.is_fast_here", lambda fast=fast: fast)
+        monkeypatch.setattr("koa_hf.grading.grader.choose_precision", lambda _, __, best=best: best)
+        monkeypatch.setattr("koa_hf.grading.grader.is_fast_here", lambda fast=fast: fast)
         assert Grader.from_pretrained(folder, device="cpu", precision="auto").precision == chosen
     monkeypatch.undo()
     monkeypatch.setenv("KOA_CACHE", str(tmp_path / "cache"))
