@@ -26,17 +26,17 @@ from torch.utils.data import DataLoader
 from koa_hf import Grader
 from koa_hf.data.load import commit_of, dataset_fingerprint, load_dataset
 from koa_hf.errors import exit_2_on_bad_input
-from koa_hf.network import losses, xception
+from koa_hf.network import xception
 from koa_hf.network.engine_names import PRECISIONS
 from koa_hf.network.preprocess import Preprocessing
 from koa_hf.progress import ProgressBar
 from train.loop.batch_plan import BatchPlan
 from train.loop.checkpoints import Checkpoints, RunState, StopRequest
-from train.loop.device import make_accelerator
+from train.loop.device import cores_per_process, make_accelerator
 from train.loop.evaluation import evaluate_model, predict
 from train.loop.history import SPLITS, History
 from train.loop.knee_images import KneeImages, choose_split, evenly_spaced, fit_in_memory
-from train.loop.optim import class_weights, make_criterion, make_optimizer, make_weight_average
+from train.loop.optim import class_weights, make_criterion, make_optimizer, make_train_loss, make_weight_average
 from train.loop.recipe import Recipe, available_recipes, load_recipe
 from train.loop.run_folder import begin_run_folder, finish_run_folder, publish_run
 from train.loop.settings import check_settings
@@ -59,7 +59,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     with accelerator.main_process_first():  # one downloads, the others find it in the cache
         data = load_dataset(args.dataset, revision=args.revision)
     splits = {name: evenly_spaced(choose_split(data, name, args.dataset), args.limit) for name in SPLITS}
-    cached = not (args.no_cache or plan.augmentation.active or plan.resizes)
+    cached = not (args.no_cache or plan.varies)
     # In memory unless it is read once only, for the trunk cache, or by workers, which last for an epoch.
     keep = not (cached or args.workers) and fit_in_memory(splits.values(), plan.largest, accelerator.num_processes)
     images = {name: KneeImages(split, Preprocessing(plan.image_size), keep=keep) for name, split in splits.items()}
@@ -68,13 +68,15 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
     # Model. Built after the seed is set, so that the seed decides the new head (and a random trunk).
     with accelerator.main_process_first():
         start = StartModel.load(args.start_from, accelerator.device) if args.start_from else None
+        teachers = [StartModel.load(name, accelerator.device) for name in args.teacher]
         model = build_network(plan, args.pretrained_weights, start, images["train"], checkpoints.resuming)
     model.to(accelerator.device, memory_format=torch.channels_last)
     cache = TrunkCache(args.cache_dir or out / "trunk_cache", accelerator, stop=stop) if cached else None
-    begin_run_folder(plan, args, accelerator, images, fingerprints, commit_of(data), start, cached)
+    begin_run_folder(plan, args, accelerator, images, fingerprints, commit_of(data), start, teachers, cached)
     teacher = None
-    if any(stage.distillation for stage in plan.stages):
-        teacher = teacher_logits(accelerator, start.grader, images["train"], args.eval_batch_size, checkpoints, stop)
+    if plan.distils:
+        graders = [one.grader for one in teachers or [start]]
+        teacher = teacher_logits(accelerator, graders, images["train"], args.eval_batch_size, checkpoints, stop)
 
     for stage in plan.stages[state.stage :]:
         checkpoints.begin_stage(model)
@@ -87,7 +89,6 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             inputs = cache.open(model, images, fingerprints, cuts_from(plan, state.stage))[cut]
         elif cut != "conv1":
             trunk = xception.folded(model).to(memory_format=torch.channels_last)
-        tail_input = TailInput(accelerator, cut, trunk, plan.augmentation)
         tail = xception.Tail(model, cut)
 
         batch_plan = BatchPlan(len(images["train"]), plan.batch_size, args.accumulate, plan.seed, accelerator)
@@ -100,26 +101,31 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             tail, optimizer, schedule, train_loader, validation_loader
         )
         criterion = make_criterion(stage)
+        train_loss = make_train_loss(stage, criterion, teacher)
         weights = class_weights(stage, images["train"].split["label"][:]).to(accelerator.device)
         checkpoints.load(stage.name)  # if the run is resumed in this stage
 
-        for epoch in range(state.epoch, stage.epochs):
+        for epoch in range(state.epoch, stage.last_epoch):
             state.start_clock()
             epochs_before = len(history.rows)
-            for part in images.values():
-                part.preprocessing = Preprocessing(plan.size_in(stage, epoch))
+            size = plan.size_in(stage, epoch)
+            images["train"].preprocessing = Preprocessing(plan.loaded_size(stage, epoch))
+            images["validation"].preprocessing = Preprocessing(size)
+            if keep:
+                for part in images.values():
+                    part.decode_all(cores_per_process(accelerator), show=accelerator.is_main_process)
+            tail_input = TailInput(accelerator, cut, trunk, plan.augmentation, size)
             xception.train_mode(tail, stage.batch_norm)
             train_loader.set_epoch(epochs_before)  # a new order each epoch, the same for every process and resume
             batches = skip_first_batches(train_loader, state.batch) if state.batch else train_loader
             bar = {"initial": state.batch, "disable": not accelerator.is_main_process}
             for batch in ProgressBar(batches, f"{stage.name} {epoch + 1}", len(train_loader), "batch", **bar):
                 labels, real = batch["label"], batch_plan.real_rows(state.batch, len(batch["label"]))
-                generator = batch_plan.seed_step(epochs_before, state.batch)
+                draws = batch_plan.seed_step(epochs_before, state.batch, len(labels))
+                mixture = draws.mixture(stage.mixup, real)
                 with accelerator.accumulate(tail):
-                    logits = tail(tail_input(batch, generator)).float()
-                    loss = criterion(logits, labels)
-                    if stage.distillation:
-                        loss = torch.lerp(loss, losses.distillation(logits, teacher[batch["row"]]), stage.distillation)
+                    logits = tail(tail_input(batch, draws, mixture)).float()
+                    loss = train_loss(logits, labels, batch["row"], mixture)
                     accelerator.backward(batch_plan.mean_over_update(loss * weights[labels] * real, state.batch))
                     optimizer.step()
                     schedule.step()
@@ -176,6 +182,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
                         help="ImageNet weights as safetensors (default: $KOA_WEIGHTS, else downloaded)")  # fmt: skip
     parser.add_argument("--start-from", metavar="MODEL",
                         help="finished run to continue by a recipe with weights: model; folder or Hub id")  # fmt: skip
+    parser.add_argument("--teacher", nargs="+", default=[], metavar="MODEL",
+                        help="finished runs that distillation learns from (default: --start-from)")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the output folder")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="auto", help="default: auto, which takes bf16 where it is faster"

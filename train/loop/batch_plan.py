@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 
+from train.loop.augment import Draws
+
 
 @dataclass(frozen=True)
 class BatchPlan:
@@ -48,14 +50,16 @@ class BatchPlan:
         # `Accelerator.backward` divides by the micro-batches and DDP by the processes; both are undone here.
         return losses.sum() / in_update * (self.accelerator.num_processes * self.accumulate)
 
-    def seed_step(self, epoch: int, number: int) -> torch.Generator:
-        """Seed this process's dropout; returns the generator for augmentation, the same on all processes.
+    def seed_step(self, epoch: int, number: int, rows: int) -> Draws:
+        """Seed this process's dropout; returns its random numbers for augmentation, the same over any processes.
 
         Seeded by position: a resumed run, whose loaders draw differently, gets the same random numbers.
 
         Args:
             epoch: counted over all stages, from 0.
+            rows: of this process in the micro-batch.
         """
         seed = (self.seed * 10_000 + epoch) * 1_000_000 + number
         torch.manual_seed(seed * 1_000 + self.accelerator.process_index)
-        return torch.Generator().manual_seed(seed)
+        first, whole = self.accelerator.process_index * rows, self.accelerator.num_processes * rows
+        return Draws(seed, slice(first, first + rows), whole, self.accelerator.device)

@@ -59,8 +59,13 @@ def share_cores(accelerator: Accelerator) -> None:
     on a CPU. A `--num_cpu_threads_per_process` over 1 is respected.
     """
     if accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // accelerator.num_processes))
+        torch.set_num_threads(cores_per_process(accelerator))
+
+
+def cores_per_process(accelerator: Accelerator) -> int:
+    """CPU cores that each of the run's processes may use, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // accelerator.num_processes)
 
 
 def keep_freed_memory() -> None:

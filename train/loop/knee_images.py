@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import torch
@@ -13,6 +14,7 @@ from koa_hf.grading.rules import Rules
 from koa_hf.imaging import radiograph
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network.preprocess import Preprocessing
+from koa_hf.progress import ProgressBar
 
 MOST_KEPT = 0.25  # of the free memory
 
@@ -59,6 +61,19 @@ class KneeImages(torch.utils.data.Dataset):
         if row not in self._rows:
             self._rows[row] = self._row(row, *self._kept[row])
         return self._rows[row]
+
+    def decode_all(self, threads: int, show: bool) -> None:
+        """Decode and resize every X-ray into memory, on several threads (Pillow works outside Python's lock).
+
+        Args:
+            threads: at a time.
+            show: a progress bar.
+        """
+        if len(self._rows) == len(self):
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in ProgressBar(pool.map(self.__getitem__, range(len(self))), "decoding", len(self), disable=not show):
+                pass
 
     def _row(self, row: int, xray: Radiograph, grade: int) -> dict:
         pixels = torch.from_numpy(self.preprocessing.to_uint8(xray))

@@ -10,10 +10,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from koa_hf.grades import NUM_GRADES
 from koa_hf.network import losses, xception
+from train.loop.augment import Mixture
 from train.loop.recipe import Stage
 
 Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Logits float (batch, 5), grades int64 (batch,) -> loss float32 (batch,)."""
+
+TrainLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Mixture | None], torch.Tensor]
+"""Logits, grades, rows of the training split int64 (batch,), mixture -> loss float32 (batch,)."""
 
 
 def make_optimizer(tail: nn.Module, stage: Stage, updates_an_epoch: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
@@ -45,10 +49,20 @@ def make_optimizer(tail: nn.Module, stage: Stage, updates_an_epoch: int) -> tupl
 
 
 def make_weight_average(tail: nn.Module, stage: Stage) -> AveragedModel | None:
-    """Exponential moving average (EMA) of weights and running statistics; None where the stage has no `ema`."""
+    """Exponential moving average (EMA) of weights and running statistics; None where the stage has no `ema`.
+
+    The decay warms up as TensorFlow's ExponentialMovingAverage does with `num_updates`.
+    """
     if not stage.ema:
         return None
-    return AveragedModel(tail, multi_avg_fn=get_ema_multi_avg_fn(stage.ema), use_buffers=True)
+    average = AveragedModel(tail, use_buffers=True)
+
+    def update(averaged: list[torch.Tensor], current: list[torch.Tensor], _count: torch.Tensor) -> None:
+        updates = int(average.n_averaged)  # a buffer on the CPU: no wait for the device
+        get_ema_multi_avg_fn(min(stage.ema, (1 + updates) / (10 + updates)))(averaged, current, _count)
+
+    average.multi_avg_fn = update
+    return average
 
 
 def class_weights(stage: Stage, labels: list[int]) -> torch.Tensor:
@@ -66,3 +80,18 @@ def make_criterion(stage: Stage) -> Criterion:
     if stage.loss == "focal":
         return lambda logits, labels: losses.focal(logits, labels, stage.focal_alpha, stage.focal_gamma)
     return lambda logits, labels: losses.cross_entropy(logits, labels, stage.label_smoothing)
+
+
+def make_train_loss(stage: Stage, criterion: Criterion, teacher: torch.Tensor | None) -> TrainLoss:
+    """The criterion, and the share of it that distillation takes towards the teacher logits, float (images, 5)."""
+
+    def train_loss(logits: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor, mixture: Mixture | None):
+        def towards(chosen: torch.Tensor) -> torch.Tensor:
+            loss = criterion(logits, labels[chosen])
+            if not stage.distillation:
+                return loss
+            return torch.lerp(loss, losses.distillation(logits, teacher[rows[chosen]]), stage.distillation)
+
+        return towards(torch.arange(len(labels), device=labels.device)) if mixture is None else mixture.loss(towards)
+
+    return train_loss

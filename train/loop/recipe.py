@@ -25,6 +25,37 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Blur(Section):
+    """Gaussian blur of the stored pixels."""
+
+    share: Share = 0.0  # of the images
+    sigma: tuple[float, float] = (0.3, 1.5)  # pixels, lowest and highest
+
+
+class Noise(Section):
+    """Gaussian noise on the stored pixels."""
+
+    share: Share = 0.0  # of the images
+    sigma: tuple[float, float] = (1.0, 12.0)  # grey levels of 255, lowest and highest
+
+
+class Sharpen(Section):
+    """Unsharp mask on the stored pixels."""
+
+    share: Share = 0.0  # of the images
+    amount: tuple[float, float] = (0.3, 1.5)  # factor on the difference to the blurred image, lowest and highest
+
+
+class Compression(Section):
+    """JPEG of the stored pixels."""
+
+    share: Share = 0.0  # of the images
+    quality: tuple[int, int] = (20, 95)  # as libjpeg counts, lowest and highest
+
+
 class Augmentation(Section):
     """Random changes of the training images, drawn uniformly for every image and epoch. All off by default."""
 
@@ -36,11 +67,23 @@ class Augmentation(Section):
     contrast: float = Field(0.0, ge=0, lt=1)  # factor 1 - contrast to 1 + contrast around the image's mean grey
     gamma: float = Field(0.0, ge=0, lt=1)  # exponent 1 - gamma to 1 + gamma on grey values
     inversion: float = Field(0.0, ge=0, le=1)  # share of images turned into photographic negatives
-    resolution: float = Field(0.0, ge=0, lt=1)  # half of the images reduced to 1 - resolution or more
+    erasing: Share = 0.0  # share of images in which a rectangle is filled with the mean grey
+    resolution: float = Field(0.0, ge=0, lt=1)  # half of the images reduced to 1 - resolution or more, and enlarged
+    blur: Blur = Blur()
+    noise: Noise = Noise()
+    sharpen: Sharpen = Sharpen()
+    compression: Compression = Compression()
 
     @property
     def active(self) -> bool:
-        return any(value for _, value in self)
+        return self != Augmentation()
+
+    @property
+    def disturbs(self) -> bool:
+        """True if the stored pixels are changed, before they are resized for the network."""
+        return bool(self.resolution) or any(
+            part.share for part in (self.blur, self.noise, self.sharpen, self.compression)
+        )
 
 
 class Stage(Section):
@@ -48,13 +91,15 @@ class Stage(Section):
 
     name: str = Field(min_length=1)  # in the progress bar, metrics.jsonl and curves.png
     train: Literal["head", "exit_flow", "last_20", "all"]  # see koa_hf.network.xception.TRAINABLE_PARTS
-    epochs: int = Field(ge=1)  # passes over the training split
+    epochs: int = Field(ge=1)  # passes over the training split that the schedule is made for
+    stop_after: int | None = Field(None, ge=1)  # ends the stage after so many epochs of them; None: all
     loss: Literal["cross_entropy", "focal", "soft_ordinal"] = "cross_entropy"  # see koa_hf.network.losses
     label_smoothing: float = Field(0.0, ge=0, lt=1)  # cross_entropy only
     focal_alpha: float = Field(0.25, gt=0)  # focal only; Keras' default
     focal_gamma: float = Field(2.0, ge=0)  # focal only; Keras' default
     ordinal_width: float = Field(0.5, gt=0)  # soft_ordinal only: target softmax(-(distance in grades)^2 / width)
-    distillation: float = Field(0.0, ge=0, le=1)  # share of the loss towards the teacher logits; see below
+    distillation: Share = 0.0  # share of the loss towards the teacher logits; see below
+    mixup: Share = 0.0  # parameter of the Beta distribution that pairs of images are blended by; 0: none; see below
     class_weights: Literal["none", "balanced"] = "none"  # balanced: all grades have the same weight in the loss
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # sgd with Nesterov momentum 0.9
     lr: float = Field(gt=0)  # highest learning rate, without the factors below
@@ -64,11 +109,17 @@ class Stage(Section):
     schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up; cosine ends at 0
     warmup: float = Field(0.0, ge=0, lt=1)  # share of the stage's updates in which the rate rises linearly from 0
     batch_norm: Literal["frozen", "batch"] = "frozen"  # frozen: running statistics, as in evaluation
-    ema: float = Field(0.0, ge=0, lt=1)  # decay per update of the weight average, which becomes the model; 0: none
+    ema: float = Field(
+        0.0, ge=0, lt=1
+    )  # decay per update of the weight average, which becomes the model; 0: none; see below
     image_sizes: tuple[Annotated[int, Field(ge=71, le=1024)], ...] | None = None  # one for each epoch; see below
 
-    # distillation: the teacher is the model that the run starts from (weights: model). Where a reader's grade is noise,
-    # the teacher has often not learnt it. Furlanello et al. 2018, https://arxiv.org/abs/1805.04770.
+    # distillation: the teachers are those of --teacher, by default the model that the run starts from (weights: model).
+    # Where a reader's grade is noise, a teacher has often not learnt it. Furlanello et al. 2018,
+    # https://arxiv.org/abs/1805.04770.
+    # mixup: pairs of images and their targets, blended by one share a pair. Zhang et al. 2018,
+    # https://arxiv.org/abs/1710.09412.
+    # ema: the decay starts low, min(ema, (1 + updates) / (10 + updates)), so that the first weights are soon forgotten.
     # image_sizes: progressive resizing, the recipe's image_size last; None: image_size in every epoch. Validation uses
     # the epoch's size, and only epochs at the full size can become the model.
 
@@ -76,6 +127,23 @@ class Stage(Section):
     def _one_size_an_epoch(self):
         if self.image_sizes is not None and len(self.image_sizes) != self.epochs:
             raise ValueError(f"image_sizes has {len(self.image_sizes)} entries for {self.epochs} epochs")
+        return self
+
+    @property
+    def last_epoch(self) -> int:
+        """Epochs that are run."""
+        return self.stop_after or self.epochs
+
+    @model_validator(mode="after")
+    def _stops_within_its_schedule(self):
+        if self.last_epoch > self.epochs:
+            raise ValueError(f"stop_after is {self.stop_after}, but the stage has {self.epochs} epochs")
+        return self
+
+    @model_validator(mode="after")
+    def _mixup_has_one_weight(self):
+        if self.mixup and self.class_weights != "none":
+            raise ValueError("mixup blends grades, so class_weights can't be balanced with it")
         return self
 
     @model_validator(mode="after")
@@ -117,6 +185,7 @@ class Recipe(Section):
     description: str = ""  # one sentence, for the model card
     note: str = ""  # carried into the model folder and shown wherever the model grades
     image_size: int = Field(299, ge=71, le=1024)  # pixels a side; 71 is the least that Xception's pooling takes
+    stored_size: int = Field(224, ge=8, le=1024)  # pixels a side at which files are disturbed; see below
     weights: Literal["imagenet", "random", "model"] = "imagenet"  # model: a finished run's, named by --start-from
     drop_rate: float = Field(0.0, ge=0, lt=1)  # dropout in front of the head
     batch_size: int = Field(32, ge=1)  # images per update, over all processes and accumulation steps; Keras' default
@@ -126,22 +195,32 @@ class Recipe(Section):
     stages: tuple[Stage, ...] = Field(min_length=1)  # in order
     grading: GradingOptions = GradingOptions()  # for train/bundle.py and train/calibrate.py; training ignores it
 
-    @model_validator(mode="after")
-    def _ends_at_full_size(self):
-        sizes = self.stages[-1].image_sizes
-        if sizes is not None and sizes[-1] != self.image_size:
-            raise ValueError(f"the last stage ends at {sizes[-1]} px, but image_size is {self.image_size}")
-        return self
+    # stored_size: augmentation's resolution, blur, noise, sharpen and compression happen to a file's own pixels, before
+    # these are resized for the network. The default is the release's size, so nothing of it is lost.
 
     @model_validator(mode="after")
-    def _distils_from_a_model(self):
-        if self.weights != "model" and any(stage.distillation for stage in self.stages):
-            raise ValueError("distillation needs a teacher; set weights to model, or distillation to 0")
+    def _ends_at_full_size(self):
+        last = self.stages[-1]
+        if (size := self.size_in(last, last.last_epoch - 1)) != self.image_size:
+            raise ValueError(f"the last stage ends at {size} px, but image_size is {self.image_size}")
         return self
 
     def size_in(self, stage: Stage, epoch: int) -> int:
         """Image size in pixels of a stage's epoch, counted from 0."""
         return self.image_size if stage.image_sizes is None else stage.image_sizes[epoch]
+
+    def loaded_size(self, stage: Stage, epoch: int) -> int:
+        """Size in pixels at which an epoch's training images are loaded."""
+        return self.stored_size if self.augmentation.disturbs else self.size_in(stage, epoch)
+
+    @property
+    def distils(self) -> bool:
+        return any(stage.distillation for stage in self.stages)
+
+    @property
+    def varies(self) -> bool:
+        """True if an image isn't the same in every epoch, so that nothing computed from it can be kept."""
+        return self.augmentation.active or self.resizes or any(stage.mixup for stage in self.stages)
 
     @property
     def resizes(self) -> bool:

@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -29,6 +30,7 @@ def begin_run_folder(
     fingerprints: dict[str, str],
     dataset_commit: str | None,
     start: StartModel | None,
+    teachers: Sequence[StartModel],
     cached: bool,
 ) -> None:
     """Write recipe and record, start the tracker and print a summary. Called once all input has been checked.
@@ -39,6 +41,7 @@ def begin_run_folder(
         fingerprints: of each split's content.
         dataset_commit: what id and revision of a data set on the Hub stood for; None for a folder.
         start: the model that the run continues.
+        teachers: named by `--teacher`.
         cached: the trunk cache is on.
     """
     out, sizes = Path(args.output_dir), {split: len(part) for split, part in images.items()}
@@ -48,8 +51,16 @@ def begin_run_folder(
         if start is not None and (recipe_before := start.source.folder / "recipe.yaml").is_file():
             write_text(out / RECIPE_BEFORE_FILE, recipe_before.read_text())
         started_from = start and {"model": start.source.model_id, "revision": start.source.revision}
+        taught_by = [{"model": one.source.model_id, "revision": one.source.revision} for one in teachers]
         run_record.begin_record(
-            out / "run.json", accelerator, dict(vars(args)), fingerprints, sizes, dataset_commit, started_from
+            out / "run.json",
+            accelerator,
+            dict(vars(args)),
+            fingerprints,
+            sizes,
+            dataset_commit,
+            started_from,
+            taught_by,
         )
     accelerator.init_trackers("tensorboard")
     accelerator.print(

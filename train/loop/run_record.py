@@ -6,7 +6,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,7 @@ def begin_record(
     images: dict,
     dataset_commit: str | None,
     started_from: dict | None = None,
+    taught_by: Sequence[dict] = (),
 ) -> None:
     """Write the record of a run that starts. A resumed run keeps its first record and adds the time.
 
@@ -38,6 +39,7 @@ def begin_record(
         images: number of images in each split.
         dataset_commit: what the data set's id and revision stood for on the Hub; None for a folder.
         started_from: name and revision of the model that the run continues, if any.
+        taught_by: the same of the models named by `--teacher`.
     """
     earlier = json.loads(path.read_text()) if options["resume"] and path.exists() else {}
     this = {
@@ -46,6 +48,7 @@ def begin_record(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git_commit": git_commit(),
         **({"started_from": started_from} if started_from else {}),
+        **({"taught_by": taught_by} if taught_by else {}),
         "dataset": {
             # A folder is identified by its fingerprints; a data set on the Hub by these two as well.
             **({"id": options["dataset"], "commit": dataset_commit} if dataset_commit else {}),

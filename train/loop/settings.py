@@ -25,7 +25,10 @@ def check_settings(plan: Recipe, args: argparse.Namespace, accelerator: Accelera
             f"batch_size {plan.batch_size} can't be divided among {accelerator.num_processes} process(es) times "
             f"{args.accumulate} accumulation step(s); choose a multiple of {parts}."
         )
+    if any(stage.mixup for stage in plan.stages) and plan.batch_size // parts % 2:
+        raise KoaError(f"mixup blends pairs of images, so {plan.batch_size // parts} images a process can't be used.")
     check_start_model(plan, args.start_from)
+    check_teachers(plan, args.teacher)
     check_output_folder(Path(args.output_dir), plan, args.resume)
     if args.push_to_hub and accelerator.is_main_process:  # now, and not after hours of training
         publish.check_push(args.push_to_hub, public=args.public)
@@ -41,6 +44,14 @@ def check_start_model(plan: Recipe, start_from: str | None) -> None:
             f"the recipe {plan.name} starts from {plan.weights} weights, so --start-from has no use; leave it out, "
             "or add --set weights=model."
         )
+
+
+def check_teachers(plan: Recipe, teachers: list[str]) -> None:
+    """A recipe that distils needs teachers: `--teacher`, or else the model that it continues."""
+    if plan.distils and not teachers and plan.weights != "model":
+        raise KoaError(f"the recipe {plan.name} distils; name one or more finished runs with --teacher.")
+    if teachers and not plan.distils:
+        raise KoaError(f"the recipe {plan.name} doesn't distil, so --teacher has no use; leave it out.")
 
 
 def check_output_folder(out: Path, plan: Recipe, resume: bool) -> None:

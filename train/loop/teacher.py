@@ -1,4 +1,6 @@
-"""Teacher logits for distillation: the starting model's, for every training image."""
+"""Teacher logits for distillation: one or several models', for every training image."""
+
+from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
@@ -16,19 +18,33 @@ from train.loop.knee_images import KneeImages
 
 def teacher_logits(
     accelerator: Accelerator,
-    teacher: Grader,
+    teachers: Sequence[Grader],
     images: KneeImages,
     batch_size: int,
     checkpoints: Checkpoints,
     stop: StopRequest,
 ) -> torch.Tensor:
-    """The teacher's logits of each image with flip TTA, float32 (images, 5), on the accelerator's device.
+    """Mean of the teachers' log-probabilities of each image, with flip TTA: float32 (images, 5), on the device.
 
-    Computed once a run, at the teacher's own image size and without augmentation; a resumed run reads them from disk.
+    Computed once a run, at each teacher's own image size and without augmentation; a resumed run reads them from disk.
     """
     path = checkpoints.weights / "teacher_logits.safetensors"
     if path.exists():
         return load_file(path)["logits"].to(accelerator.device)
+    logits = torch.stack(
+        [_log_probabilities(accelerator, teacher, images, batch_size, stop) for teacher in teachers]
+    ).mean(0)
+    if accelerator.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            save_file({"logits": logits.contiguous()}, partial)
+    accelerator.wait_for_everyone()
+    return logits.to(accelerator.device)
+
+
+def _log_probabilities(
+    accelerator: Accelerator, teacher: Grader, images: KneeImages, batch_size: int, stop: StopRequest
+) -> torch.Tensor:
     loader = accelerator.prepare(DataLoader(KneeImages(images.split, teacher.preprocessing), batch_size))
     network = xception.folded(teacher.model).to(memory_format=torch.channels_last)
 
@@ -41,11 +57,6 @@ def teacher_logits(
     def input_of(batch: dict) -> torch.Tensor:
         return normalise(batch["pixels"]).contiguous(memory_format=torch.channels_last)
 
-    logits, _ = predict(accelerator, flip_tta, loader, input_of, "teacher logits")
+    logits, _ = predict(accelerator, flip_tta, loader, input_of, f"teacher logits of {teacher.model_id}")
     accelerator.free_memory(loader)
-    if accelerator.is_main_process:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
-            save_file({"logits": logits.contiguous()}, partial)
-    accelerator.wait_for_everyone()
-    return logits.to(accelerator.device)
+    return logits.log_softmax(1)

@@ -11,7 +11,7 @@ from koa_hf.network import engines, xception
 from koa_hf.network.engine_names import from_accelerate
 from koa_hf.network.precision import DTYPES
 from koa_hf.network.preprocess import normalise
-from train.loop.augment import augment
+from train.loop.augment import Draws, Mixture, augment, disturb, resized
 from train.loop.recipe import Augmentation, Recipe
 
 WORTH_CONVERTING = 1000  # images; converting and compiling the network for OpenVINO takes a second or two
@@ -45,23 +45,30 @@ class TailInput:
 
     Attributes:
         trunk: computes it from images; None where the tail is the whole network or the batch holds cached activations.
-        augmentation: of images, applied where a generator is given.
+        augmentation: of images, applied where random numbers are given.
+        image_size: pixels a side that the network gets.
     """
 
     accelerator: Accelerator
     cut: str
     trunk: nn.Module | None
     augmentation: Augmentation
+    image_size: int
 
-    def __call__(self, batch: dict[str, torch.Tensor], generator: torch.Generator | None = None) -> torch.Tensor:
+    def __call__(
+        self, batch: dict[str, torch.Tensor], draws: Draws | None = None, mixture: Mixture | None = None
+    ) -> torch.Tensor:
         """A batch of `KneeImages` or `CachedActivations` -> float (batch, ...), channels first."""
         if "activation" in batch:
             return channels_first(batch["activation"])
         grey = batch["pixels"]
-        if generator is not None and self.augmentation.active:
-            first = self.accelerator.process_index * len(grey)
-            part, whole = slice(first, first + len(grey)), self.accelerator.num_processes * len(grey)
-            grey = augment(grey.float() / 255, self.augmentation, generator, part, whole)
+        if draws is not None and self.augmentation.active:
+            grey = grey.float() / 255
+            if self.augmentation.disturbs:
+                grey = resized(disturb(grey, self.augmentation, draws), self.image_size)
+            grey = augment(grey, self.augmentation, draws)
+        if mixture is not None:
+            grey = mixture.images(grey.float() / 255 if grey.dtype == torch.uint8 else grey)
         pixels = normalise(grey).contiguous(memory_format=torch.channels_last)
         if self.trunk is None:
             return pixels
