@@ -24,7 +24,7 @@ DISTURBED = Augmentation(
 @pytest.fixture(scope="module")
 def knees() -> torch.Tensor:
     """Eight drawn knees, float32 (8, 96, 96), 0 to 1."""
-    return torch.from_numpy(np.stack([phantom.draw(k % 5, seed=k, size=96) for k in range(8)])).float() / 255
+    return torch.from_numpy(np.stack([phantom.draw_knee(k % 5, seed=k, size=96) for k in range(8)])).float() / 255
 
 
 def draws(seed: int = 0, part: slice = slice(0, 8)) -> Draws:

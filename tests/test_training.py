@@ -93,6 +93,21 @@ def test_accelerate_launch_starts_two_processes_that_give_the_loss_curve_of_one(
     assert losses(tmp_path / "two") == pytest.approx(losses(finished), rel=1e-3)
 
 
+DISTURBED = [
+    *("--set", "augmentation.flip=true", "--set", "augmentation.rotation=10", "--set", "augmentation.erasing=0.5"),
+    *("--set", "augmentation.resolution=0.5", "--set", "augmentation.blur.share=0.5"),
+    *("--set", "augmentation.noise.share=0.5", "--set", "augmentation.sharpen.share=0.5"),
+    *("--set", "augmentation.compression.share=0.5", "--set", "stored_size=80"),
+]
+
+
+def test_random_changes_and_mixup_are_the_same_in_two_processes(dataset_folder, tmp_path):
+    options = [*SMALL, *DISTURBED, "--set", "stages.0.mixup=0.3", "--set", "stages.1.mixup=0.3", "--limit", "20"]
+    for processes in (1, 2):
+        run(dataset_folder, tmp_path / str(processes), *options, processes=processes)
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-3)
+
+
 def test_accumulated_parts_give_the_loss_curve_of_the_whole_batch(finished, dataset_folder, tmp_path):
     run(dataset_folder, tmp_path / "parts", *SMALL, "--accumulate", 3)
     assert losses(tmp_path / "parts") == pytest.approx(losses(finished), rel=1e-3)
@@ -130,17 +145,21 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_weights(finish
 def test_so_does_one_that_continues_another_with_all_that_a_recipe_can_ask_for(finished, dataset_folder, tmp_path):
     everything = [
         *(*SMALL, "--limit", "24", "--set", "drop_rate=0.2", "--set", "stages.1.train=all"),
-        *("--set", "augmentation.flip=true", "--set", "augmentation.rotation=10", "--set", "augmentation.scale=0.1"),
+        *("--set", "augmentation.scale=0.1"),
         *("--set", "augmentation.contrast=0.2", "--set", "augmentation.gamma=0.2", "--set", "augmentation.inversion=1"),
         *("--set", "stages.1.loss=soft_ordinal", "--set", "stages.1.class_weights=balanced"),
         *("--set", "stages.1.ema=0.9", "--set", "stages.1.batch_norm=batch", "--set", "stages.1.schedule=cosine"),
         *("--set", "stages.1.head_lr_factor=5", "--set", "stages.1.layer_lr_decay=0.9", "--set", "stages.1.warmup=.3"),
-        *("--set", "stages.1.image_sizes=[71,75]", "--set", "image_size=75", "--set", "augmentation.resolution=0.5"),
+        *("--set", "stages.1.epochs=3", "--set", "stages.1.stop_after=2", "--set", "stages.1.image_sizes=[71,75,71]"),
+        *("--set", "image_size=75", *DISTURBED),
         *("--set", "weights=model", "--start-from", str(finished), "--set", "stages.1.distillation=0.5"),
+        *("--teacher", str(finished), str(finished)),
     ]
     done = run(dataset_folder, tmp_path / "undisturbed", *everything)
     assert "trunk cache off" in done.stdout  # what it would hold changes with every epoch
-    assert json.loads((tmp_path / "undisturbed" / "run.json").read_text())["started_from"]["model"] == str(finished)
+    record = json.loads((tmp_path / "undisturbed" / "run.json").read_text())
+    assert record["started_from"]["model"] == str(finished)
+    assert [teacher["model"] for teacher in record["taught_by"]] == [str(finished)] * 2
     assert (tmp_path / "undisturbed" / "recipe_before.yaml").read_text() == (finished / "recipe.yaml").read_text()
     card = (tmp_path / "undisturbed" / "README.md").read_text()
     assert card.index("run.py --recipe phantom --dataset") < card.index("--start-from runs/phantom")
@@ -212,6 +231,9 @@ def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, t
         (["--recipe", "strong-polished"], "--start-from"),
         ([*SMALL, "--start-from", "models/koa-xception"], "--start-from has no use"),
         ([*SMALL, "--accumulate", "5"], "multiple of 5"),
+        ([*SMALL, "--accumulate", "4", "--set", "stages.1.mixup=0.2"], "mixup blends pairs of images"),
+        ([*SMALL, "--set", "stages.1.distillation=0.5"], "name one or more finished runs with --teacher"),
+        ([*SMALL, "--teacher", "models/koa-xception"], "--teacher has no use"),
     ],
 )
 def test_bad_input_is_one_sentence_exit_code_2_and_leaves_nothing(dataset_folder, tmp_path, options, says):

@@ -32,7 +32,7 @@ from koa_hf.network.preprocess import Preprocessing
 from koa_hf.progress import ProgressBar
 from train.loop.batch_plan import BatchPlan
 from train.loop.checkpoints import Checkpoints, RunState, StopRequest
-from train.loop.device import cores_per_process, make_accelerator
+from train.loop.device import make_accelerator
 from train.loop.evaluation import evaluate_model, predict
 from train.loop.history import SPLITS, History
 from train.loop.knee_images import KneeImages, choose_split, evenly_spaced, fit_in_memory
@@ -109,11 +109,8 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             state.start_clock()
             epochs_before = len(history.rows)
             size = plan.size_in(stage, epoch)
-            images["train"].preprocessing = Preprocessing(plan.loaded_size(stage, epoch))
-            images["validation"].preprocessing = Preprocessing(size)
-            if keep:
-                for part in images.values():
-                    part.decode_all(cores_per_process(accelerator), show=accelerator.is_main_process)
+            images["train"].resize_to(plan.loaded_size(stage, epoch), accelerator)
+            images["validation"].resize_to(size, accelerator)
             tail_input = TailInput(accelerator, cut, trunk, plan.augmentation, size)
             xception.train_mode(tail, stage.batch_norm)
             train_loader.set_epoch(epochs_before)  # a new order each epoch, the same for every process and resume

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import torch
+from accelerate import Accelerator
 from datasets import Dataset as HubDataset
 from datasets import DatasetDict, Image
 
@@ -15,6 +16,7 @@ from koa_hf.imaging import radiograph
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network.preprocess import Preprocessing
 from koa_hf.progress import ProgressBar
+from train.loop.device import cores_per_process
 
 MOST_KEPT = 0.25  # of the free memory
 
@@ -62,17 +64,14 @@ class KneeImages(torch.utils.data.Dataset):
             self._rows[row] = self._row(row, *self._kept[row])
         return self._rows[row]
 
-    def decode_all(self, threads: int, show: bool) -> None:
-        """Decode and resize every X-ray into memory, on several threads (Pillow works outside Python's lock).
-
-        Args:
-            threads: at a time.
-            show: a progress bar.
-        """
-        if len(self._rows) == len(self):
+    def resize_to(self, size: int, accelerator: Accelerator) -> None:
+        """Give pixels of another size from now on; with `keep`, decode and resize them now, on all of its cores."""
+        self.preprocessing = Preprocessing(size)
+        if self._kept is None or len(self._rows) == len(self):
             return
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in ProgressBar(pool.map(self.__getitem__, range(len(self))), "decoding", len(self), disable=not show):
+        with ThreadPoolExecutor(cores_per_process(accelerator)) as pool:  # Pillow releases Python's lock
+            rows = pool.map(self.__getitem__, range(len(self)))
+            for _ in ProgressBar(rows, "decoding", len(self), disable=not accelerator.is_main_process):
                 pass
 
     def _row(self, row: int, xray: Radiograph, grade: int) -> dict:

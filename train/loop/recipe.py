@@ -109,9 +109,7 @@ class Stage(Section):
     schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up; cosine ends at 0
     warmup: float = Field(0.0, ge=0, lt=1)  # share of the stage's updates in which the rate rises linearly from 0
     batch_norm: Literal["frozen", "batch"] = "frozen"  # frozen: running statistics, as in evaluation
-    ema: float = Field(
-        0.0, ge=0, lt=1
-    )  # decay per update of the weight average, which becomes the model; 0: none; see below
+    ema: float = Field(0.0, ge=0, lt=1)  # decay per update of the weight average that becomes the model; 0: none; below
     image_sizes: tuple[Annotated[int, Field(ge=71, le=1024)], ...] | None = None  # one for each epoch; see below
 
     # distillation: the teachers are those of --teacher, by default the model that the run starts from (weights: model).
