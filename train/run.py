@@ -119,7 +119,7 @@ def train(plan: Recipe, args: argparse.Namespace) -> None:
             for batch in ProgressBar(batches, f"{stage.name} {epoch + 1}", len(train_loader), "batch", **bar):
                 labels, real = batch["label"], batch_plan.real_rows(state.batch, len(batch["label"]))
                 draws = batch_plan.seed_step(epochs_before, state.batch, len(labels))
-                mixture = draws.mixture(stage.mixup, real)
+                mixture = batch_plan.mixture(stage.mixup, draws, state.batch)
                 with accelerator.accumulate(tail):
                     logits = tail(tail_input(batch, draws, mixture)).float()
                     loss = train_loss(logits, labels, batch["row"], mixture)

@@ -73,18 +73,11 @@ class Draws:
         shape = (self._whole, height, width)
         return torch.randn(shape, generator=generator, device=self._device)[self._part]
 
-    def mixture(self, alpha: float, real: torch.Tensor) -> "Mixture | None":
-        """Pairs of neighbouring rows, blended by a share from Beta(alpha, alpha) each; None where alpha is 0.
-
-        Args:
-            real: bool (batch,), False for rows that only fill up the last batch; these aren't blended with.
-        """
-        if not alpha:
-            return None
-        partner = torch.arange(len(real), device=self._device) ^ 1
-        shares = np.random.default_rng(self._seed).beta(alpha, alpha, size=(self._whole + 1) // 2).repeat(2)
-        share = torch.from_numpy(shares[self._part].astype(np.float32)).to(self._device)
-        return Mixture(torch.where(real[partner] & real, share, 1.0), partner)
+    def mixture(self, alpha: float) -> "Mixture":
+        """Pairs of neighbouring rows, blended by one share a pair from Beta(alpha, alpha). The batch has even rows."""
+        shares = np.random.default_rng(self._seed).beta(alpha, alpha, size=self._whole // 2).repeat(2)[self._part]
+        partner = torch.arange(len(shares), device=self._device) ^ 1
+        return Mixture(torch.from_numpy(shares.astype(np.float32)).to(self._device), partner)
 
 
 @dataclass(frozen=True)

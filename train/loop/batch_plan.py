@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 
-from train.loop.augment import Draws
+from train.loop.augment import Draws, Mixture
 
 
 @dataclass(frozen=True)
@@ -61,5 +61,19 @@ class BatchPlan:
         """
         seed = (self.seed * 10_000 + epoch) * 1_000_000 + number
         torch.manual_seed(seed * 1_000 + self.accelerator.process_index)
-        first, whole = self.accelerator.process_index * rows, self.accelerator.num_processes * rows
-        return Draws(seed, slice(first, first + rows), whole, self.accelerator.device)
+        first = self.accelerator.process_index * rows
+        # Drawn for a full micro-batch: the last one has fewer rows, or repeated ones, by the number of processes.
+        return Draws(seed, slice(first, first + rows), self.micro_batch, self.accelerator.device)
+
+    def mixture(self, alpha: float, draws: Draws, number: int) -> Mixture | None:
+        """Pairs of this process's rows to blend; None without mixup, and in a last micro-batch that isn't full.
+
+        In a full one every process has an even number of rows (`check_settings`), so that pairs stay together.
+
+        Args:
+            alpha: the stage's `mixup`.
+            draws: of this step.
+        """
+        if not alpha or (number + 1) * self.micro_batch > self.images:
+            return None
+        return draws.mixture(alpha)
