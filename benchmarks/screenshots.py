@@ -7,8 +7,8 @@
 The X-rays are phantoms. Needs requirements-dev.txt and Chromium.
 """
 
+import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -90,8 +90,12 @@ SHOTS = {
 }
 
 
-def main(url: str, *names: str) -> None:
-    """Take the named screenshots, by default all."""
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", nargs="?", default="http://127.0.0.1:7860", help="of the running demo")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"by default all: {', '.join(SHOTS)}")
+    args = parser.parse_args()
+    url, names = args.url.rstrip("/"), args.names
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, (show, (width, height), theme) in SHOTS.items():
@@ -110,4 +114,4 @@ def main(url: str, *names: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1].rstrip("/") if len(sys.argv) > 1 else "http://127.0.0.1:7860", *sys.argv[2:])
+    main()
