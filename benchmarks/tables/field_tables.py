@@ -5,8 +5,7 @@ python benchmarks/tables/field_tables.py
 
 import sys
 
-from benchmarks.tables.pages import replace_block, table
-from koa_hf.errors import exit_2_on_bad_input
+from benchmarks.tables.pages import replace_block, run_script, table
 from koa_hf.grading.result import Grading
 
 PAGE = "command-line.md"
@@ -19,4 +18,4 @@ def update() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_2_on_bad_input(update)())
+    sys.exit(run_script(update, __doc__))

@@ -1,9 +1,10 @@
 """Markdown tables, and the blocks of docs/ that scripts write."""
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Sequence
 
 from benchmarks.reporting import ROOT
-from koa_hf.errors import KoaError
+from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import write_text
 
 DOCS = ROOT / "docs"
@@ -33,3 +34,10 @@ def replace_block(page: str, name: str, text: str) -> None:
     before, _, rest = old.partition(begin)
     _, _, after = rest.partition(end)
     write_text(path, f"{before}{begin}\n\n{text}\n\n{end}{after}")
+
+
+def run_script(update: Callable[[], None], description: str) -> int:
+    """Call `update` as a command without options other than --help; returns the exit code."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    return exit_2_on_bad_input(update)()

@@ -10,9 +10,8 @@ from pathlib import Path
 import yaml
 
 from benchmarks.reporting import RESULTS
-from benchmarks.tables.pages import replace_block, table, with_interval
+from benchmarks.tables.pages import replace_block, run_script, table, with_interval
 from benchmarks.tables.results_tables import FIGURES, READ_OUTS, read
-from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.network.engine_names import from_accelerate
 from train.loop import recipe as recipes
 from train.loop.recipe import load_recipe
@@ -125,4 +124,4 @@ def update() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_2_on_bad_input(update)())
+    sys.exit(run_script(update, __doc__))

@@ -7,8 +7,7 @@ import json
 import sys
 
 from benchmarks.reporting import RESULTS
-from benchmarks.tables.pages import replace_block, table, with_interval
-from koa_hf.errors import exit_2_on_bad_input
+from benchmarks.tables.pages import replace_block, run_script, table, with_interval
 from koa_hf.grades import GRADE_NAMES
 from koa_hf.grading.calibration import READ_OUTS as READ_OUT_OF_POWER
 from train.loop.recipe import POWERS
@@ -236,4 +235,4 @@ def update() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_2_on_bad_input(update)())
+    sys.exit(run_script(update, __doc__))

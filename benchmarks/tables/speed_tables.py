@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from benchmarks.all import ON_A_GPU
 from benchmarks.reporting import RESULTS
-from benchmarks.tables.pages import DOCS, replace_block, table
-from koa_hf.errors import KoaError, exit_2_on_bad_input
+from benchmarks.tables.pages import DOCS, replace_block, run_script, table
+from koa_hf.errors import KoaError
 
 PAGE = "speed.md"
 
@@ -330,4 +330,4 @@ def update() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_2_on_bad_input(update)())
+    sys.exit(run_script(update, __doc__))
