@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from playwright.sync_api import expect
 
 from koa_hf import Grader
 from koa_hf.data.build import build_dataset
@@ -35,6 +36,8 @@ from tests.demo import running_demo
 from train.pictures.composites import Crop, compose
 
 pytest_plugins = ["tests.fake_hub.fixtures"]
+
+expect.set_options(timeout=30_000)  # milliseconds: the demo grades on the cores that the other tests use, too
 
 PATIENTS = {"train": 20, "val": 8, "test": 8}
 """Patients of the phantom release; two knees each."""

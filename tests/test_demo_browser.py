@@ -186,7 +186,7 @@ def test_a_film_is_graded_knee_by_knee_and_again_once_its_boxes_are_corrected(de
     expect(demo.locator("#koa-knee-1")).to_be_hidden()
     name, content = downloaded(demo, demo.get_by_role("button", name="JSON"))
     report = json.loads(content)
-    assert (report["box"], report["side"], report["source"]) == (moved, "right", "film.png")
+    assert (report["box"], report["side"], report["file"]) == (moved, "right", "film.png")
     assert name == f"knee-report-{report['sha256'][:8]}-right.json"
     demo.get_by_role("button", name="Grade the image as it is").click()
     expect(demo.locator("#koa-knee-0 .side")).to_have_count(0)
