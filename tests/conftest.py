@@ -17,7 +17,7 @@ os.environ["KOA_CACHE"] = str(Path(_CACHE, "koa"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each has its share of the cores
-    os.environ.setdefault("OMP_THREAD_LIMIT", str(max(1, len(os.sched_getaffinity(0)) // int(workers))))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // int(workers))))
 
 import numpy as np
 import pytest
