@@ -341,6 +341,7 @@ def test_verify_misses_shards_rows_and_columns(built):
         verify(built)
 
 
+@pytest.mark.slow
 def test_verify_knows_the_released_counts(real_data):
     report = verify(real_data)
     assert report.ok

@@ -101,6 +101,7 @@ DISTURBED = [
 ]
 
 
+@pytest.mark.slow
 def test_random_changes_and_mixup_are_the_same_in_two_processes(dataset_folder, tmp_path):
     options = [*SMALL, *DISTURBED, "--set", "stages.0.mixup=0.3", "--set", "stages.1.mixup=0.3", "--limit", "20"]
     for processes in (1, 2):
@@ -250,6 +251,7 @@ def test_a_finished_run_is_neither_overwritten_nor_resumed(finished, dataset_fol
     assert (finished / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_head_on_frozen_imagenet_features_learns_from_real_knees(real_data, tmp_path):
     if not (weights := os.environ.get("KOA_WEIGHTS")):
         pytest.skip("KOA_WEIGHTS does not name the ImageNet weights of Xception (a safetensors file)")
