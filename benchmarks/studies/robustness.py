@@ -48,7 +48,7 @@ WORK = ROOT / "runs" / "robustness"
 FIGURES = ("accuracy", "quadratic_weighted_kappa", "macro_auc", "balanced_accuracy")
 COLUMNS = (*FIGURES, "kept", "moved_by_two", "mean_shift", "coverage", "mean_set_size", "out_of_distribution")
 KEY = ("name", "revision", "rules", "precision", "engine", "images", "dataset")
-"""What tells one model's entry from another's: a later measurement replaces an earlier one of the same key."""
+"""Key of a model's entry: a later measurement replaces an earlier one of the same key."""
 
 _CLEAN = {"accuracy": 0.710, "quadratic_weighted_kappa": 0.842, "macro_auc": 0.905, "balanced_accuracy": 0.69}
 _LIGHT = {"accuracy": 0.705, "quadratic_weighted_kappa": 0.838, "kept": 0.91, "moved_by_two": 0.01, "mean_shift": 0.03}
@@ -91,7 +91,7 @@ class Gradings:
 
     @classmethod
     def load(cls, path: Path, file_names: list[str]) -> "Gradings | None":
-        """What `save` wrote; None where that is not there or shows other knees."""
+        """Read what `save` wrote; None if that is missing or shows other knees."""
         if not path.is_file():
             return None
         with np.load(path) as arrays:
@@ -174,7 +174,7 @@ def _holds(sets: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def errors_told_by_distance(states: list[Gradings], labels: np.ndarray) -> dict[str, float] | None:
-    """How well the distance from the training knees tells errors, over all disturbances together (AUROC, 0.5: not).
+    """AUROC of the distance from the training knees for errors, over all disturbances together (0.5: not).
 
     wrong_by_two: the grade is at least two away from the reader's. set_misses: the prediction set doesn't hold it.
     None where the model can't tell what is out of distribution.
@@ -218,7 +218,7 @@ def _key(entry: dict) -> list:
 
 
 def labels_of(models: list[dict]) -> list[str]:
-    """What to call each model in tables: name and revision, and what else tells it from the others."""
+    """Names of the models in tables: name and revision, and whatever else tells one from the others."""
     short = [f"{one['name']} {one['revision'][:12]}" for one in models]
     return [
         f"{label} ({one['precision']}, {one['engine']}, rules {one['rules'][:4]})" if short.count(label) > 1 else label

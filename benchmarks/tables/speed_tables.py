@@ -35,7 +35,7 @@ class Goal(NamedTuple):
 
 
 class Section(NamedTuple):
-    """What the page says about a result: rows of the first table, a table, and a note below it."""
+    """A result on the page: rows of the first table, a table, and a note below it."""
 
     goals: Sequence[Goal]
     rows: Sequence[dict[str, object]]

@@ -64,7 +64,7 @@ def header_html(grader: KneeGrader) -> str:
 
 
 def upload_hint_html(minutes: int) -> str:
-    """What may be uploaded, and how long it is kept."""
+    """Hint beside the upload field: what may be uploaded, and how long it is kept."""
     return (
         '<p class="hint">Frontal knee X-rays, cropped or the whole film; several files, or a zip, give a table. DICOM, '
         f"PNG, JPEG, TIFF, WebP or BMP. Files are deleted within {minutes} minutes; results stay in memory, for "
