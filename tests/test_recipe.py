@@ -39,6 +39,11 @@ def test_a_written_recipe_reads_back_equal(tmp_path):
         ("stages.1.label_smoothing=0.1", ["label_smoothing", "cross_entropy", "focal"]),
         ("best_metric=f1", ["best_metric", "'f1'", "'quadratic_weighted_kappa'"]),
         ("augmentation.mirror=true", ["'augmentation.mirror'", "flip"]),
+        ("augmentation.blur.sigma=[2, 1]", ["augmentation.blur", "sigma is [2.0, 1.0]", "lowest value first"]),
+        (
+            "augmentation.compression.quality=[0, 95]",
+            ["augmentation.compression.quality", "greater than or equal to 1"],
+        ),
         ("stages.0.stop_after=99", ["stop_after is 99", "epochs"]),
         ("stages.9.lr=1", ["stages.9.lr"]),
         ("lr", ["key=value"]),

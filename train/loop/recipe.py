@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, model_validator
 
 from koa_hf.errors import KoaError
 from koa_hf.grading.metrics import HIGHER_IS_BETTER
@@ -26,34 +26,44 @@ class Section(BaseModel):
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Quality = Annotated[int, Field(ge=1, le=100)]
 
 
-class Blur(Section):
+class Disturbance(Section):
+    """A change of a share of the stored images, by an amount drawn between a lowest and a highest value."""
+
+    share: Share = 0.0  # of the images
+
+    @model_validator(mode="after")
+    def _range_is_in_order(self):
+        for key, value in self:
+            if key != "share" and value[0] > value[1]:
+                raise ValueError(f"{key} is {list(value)}; give the lowest value first")
+        return self
+
+
+class Blur(Disturbance):
     """Gaussian blur of the stored pixels."""
 
-    share: Share = 0.0  # of the images
-    sigma: tuple[float, float] = (0.3, 1.5)  # pixels, lowest and highest
+    sigma: tuple[NonNegativeFloat, NonNegativeFloat] = (0.3, 1.5)  # pixels
 
 
-class Noise(Section):
+class Noise(Disturbance):
     """Gaussian noise on the stored pixels."""
 
-    share: Share = 0.0  # of the images
-    sigma: tuple[float, float] = (1.0, 12.0)  # grey levels of 255, lowest and highest
+    sigma: tuple[NonNegativeFloat, NonNegativeFloat] = (1.0, 12.0)  # grey levels of 255
 
 
-class Sharpen(Section):
+class Sharpen(Disturbance):
     """Unsharp mask on the stored pixels."""
 
-    share: Share = 0.0  # of the images
-    amount: tuple[float, float] = (0.3, 1.5)  # factor on the difference to the blurred image, lowest and highest
+    amount: tuple[NonNegativeFloat, NonNegativeFloat] = (0.3, 1.5)  # factor on the difference to the blurred image
 
 
-class Compression(Section):
+class Compression(Disturbance):
     """JPEG of the stored pixels."""
 
-    share: Share = 0.0  # of the images
-    quality: tuple[int, int] = (20, 95)  # as libjpeg counts, lowest and highest
+    quality: tuple[Quality, Quality] = (20, 95)  # as libjpeg counts
 
 
 class Augmentation(Section):
