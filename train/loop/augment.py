@@ -167,7 +167,10 @@ def augment(grey: torch.Tensor, how: Augmentation, draws: Draws) -> torch.Tensor
     contrast, brightness = 1 + draws.either_way(how.contrast), draws.either_way(how.brightness)
     exponent, inverted = 1 + draws.either_way(how.gamma), draws.chance(how.inversion)
 
-    if how.flip or how.rotation or how.scale or how.shift:
+    if how.closer.share:
+        zoom = torch.where(draws.chance(how.closer.share), 1 / draws.uniform(*how.closer.shown), zoom)
+
+    if how.flip or how.rotation or how.scale or how.shift or how.closer.share:
         cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
         sign = torch.where(mirrored, -1.0, 1.0)
         rows = [torch.stack([cos * sign, -sin, across], 1), torch.stack([sin * sign, cos, down], 1)]

@@ -26,11 +26,12 @@ class Section(BaseModel):
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Quality = Annotated[int, Field(ge=1, le=100)]
 
 
 class Disturbance(Section):
-    """A change of a share of the stored images, by an amount drawn between a lowest and a highest value."""
+    """A change of a share of the images, by an amount drawn between a lowest and a highest value."""
 
     share: Share = 0.0  # of the images
 
@@ -66,12 +67,19 @@ class Compression(Disturbance):
     quality: tuple[Quality, Quality] = (20, 95)  # as libjpeg counts
 
 
+class Closer(Disturbance):
+    """Zoomed in on the middle, as a knee at the film's edge or in a strip is graded."""
+
+    shown: tuple[PositiveShare, PositiveShare] = (0.55, 1)  # of the image's width and height
+
+
 class Augmentation(Section):
     """Random changes of the training images, drawn uniformly for every image and epoch. All off by default."""
 
     flip: bool = False  # mirror half of the images: a left knee becomes a right one
     rotation: float = Field(0.0, ge=0, le=180)  # degrees, either way
     scale: float = Field(0.0, ge=0, lt=1)  # zoom factor 1 - scale to 1 + scale
+    closer: Closer = Closer()
     shift: float = Field(0.0, ge=0, le=0.5)  # share of the image's width and height, either way
     brightness: float = Field(0.0, ge=0, le=1)  # added to grey values 0 to 1, either way
     contrast: float = Field(0.0, ge=0, lt=1)  # factor 1 - contrast to 1 + contrast around the image's mean grey

@@ -24,7 +24,7 @@ def teacher_logits(
     checkpoints: Checkpoints,
     stop: StopRequest,
 ) -> torch.Tensor:
-    """Mean of the teachers' log-probabilities of each image, with flip TTA: float32 (images, 5), on the device.
+    """Mean of the teachers' log-probabilities of each image: float32 (images, 5), on the device.
 
     Computed once a run, at each teacher's own image size and without augmentation; a resumed run reads them from disk.
     """
@@ -48,15 +48,15 @@ def _log_probabilities(
     loader = accelerator.prepare(DataLoader(KneeImages(images.split, teacher.preprocessing), batch_size))
     network = xception.folded(teacher.model).to(memory_format=torch.channels_last)
 
-    def flip_tta(pixels: torch.Tensor) -> torch.Tensor:
+    def grade(pixels: torch.Tensor) -> torch.Tensor:
         if stop():
             raise SystemExit(143)  # only these logits are lost: --resume starts here
         with accelerator.autocast():
-            return (network(pixels).float() + network(pixels.flip(-1)).float()) / 2
+            return network(pixels).float()
 
     def input_of(batch: dict) -> torch.Tensor:
         return normalise(batch["pixels"]).contiguous(memory_format=torch.channels_last)
 
-    logits, _ = predict(accelerator, flip_tta, loader, input_of, f"teacher logits of {teacher.model_id}")
+    logits, _ = predict(accelerator, grade, loader, input_of, f"teacher logits of {teacher.model_id}")
     accelerator.free_memory(loader)
     return logits.log_softmax(1)
