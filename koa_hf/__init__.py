@@ -6,7 +6,7 @@
 
 The rooms, each importing only from those before it: `imaging` (any file to upright, bone-bright pixels), `data` (the
 release as a data set) and `network` (timm, torch, OpenVINO), `grading` (the result and how it is made), `report` and
-`hub`, `demo` and `cli`.
+`hub`, `cohort`, `demo` and `cli`.
 """
 
 import importlib

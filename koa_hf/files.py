@@ -1,6 +1,7 @@
 """Atomic writes, and deletion of old files."""
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,21 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def put_in_place(made: Path, out: Path) -> None:
+    """Rename a finished folder to `out`; an older one of that name is deleted once the new one is there."""
+    if not out.exists():
+        made.rename(out)
+        return
+    old = made.with_suffix(".old")
+    out.rename(old)
+    try:
+        made.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old)
 
 
 def delete_older(folder: Path, seconds: float) -> None:

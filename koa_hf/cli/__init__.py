@@ -3,6 +3,7 @@
 - `grade`: `koa grade`
 - `report`: `koa report`
 - `dataset`: `koa dataset build`, `koa dataset verify` and `koa phantom`
+- `cohort`: `koa cohort build`
 - `push`: `koa push`, `koa card` and `koa checksums`
 - `options`: what several commands share
 
@@ -17,11 +18,12 @@ from collections.abc import Sequence
 from koa_hf import __version__
 from koa_hf.errors import exit_2_on_bad_input
 
-__all__ = ["COMMANDS", "dataset", "grade", "main", "options", "push", "report"]
+__all__ = ["COMMANDS", "cohort", "dataset", "grade", "main", "options", "push", "report"]
 
 COMMANDS = {
     "grade": ("koa_hf.cli.grade:define_grade", "grade radiographs, to a table, CSV or JSON"),
     "report": ("koa_hf.cli.report:define_report", "grade one radiograph and write a PDF, JSON or DICOM report"),
+    "cohort": ("koa_hf.cli.cohort:define_cohort", "grade tens of thousands of films, in one process or many"),
     "dataset": ("koa_hf.cli.dataset:define_dataset", "package the public release as a data set, or check it"),
     "phantom": ("koa_hf.cli.dataset:define_phantom", "draw a release of phantom knees"),
     "push": ("koa_hf.cli.push:define_push", "publish a data set, a model or the demo on the Hugging Face Hub"),

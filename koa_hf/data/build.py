@@ -14,6 +14,7 @@ from koa_hf.data import dataset_card
 from koa_hf.data.release import AUTO_TEST, Release
 from koa_hf.data.shards import is_built, write_split
 from koa_hf.errors import KoaError
+from koa_hf.files import put_in_place
 from koa_hf.progress import progress_bar
 
 
@@ -33,7 +34,7 @@ def build_dataset(source: str | Path, out: str | Path, overwrite: bool = False, 
         KoaError: a problem with source or out. Every image is decoded, so truncated files are found here.
     """
     source, out = Path(source), Path(out)
-    _check_out(source, out, overwrite)
+    check_out(source, out, overwrite)
     with Release(source) as release:
         images, problems = release.scan()
         if problems:
@@ -52,7 +53,7 @@ def build_dataset(source: str | Path, out: str | Path, overwrite: bool = False, 
                     for split in dict.fromkeys(image.split for image in images)
                 }
             dataset_card.render(images, splits, scratch).save(scratch / "README.md")
-            _put_in_place(scratch, out)
+            put_in_place(scratch, out)
         except OSError as error:
             raise KoaError(f"{out} can't be written: {error.strerror or error}.") from error
         finally:
@@ -60,9 +61,14 @@ def build_dataset(source: str | Path, out: str | Path, overwrite: bool = False, 
     return out
 
 
-def _check_out(source: Path, out: Path, overwrite: bool) -> None:
+def check_out(source: Path, out: Path, overwrite: bool) -> None:
+    """Check that a data set can be built at `out`.
+
+    Raises:
+        KoaError: it lies within its source, or is there already and is not to be overwritten, or is something else.
+    """
     if out.resolve() == source.resolve() or source.resolve() in out.resolve().parents:
-        raise KoaError(f"{out} lies within the release; name a folder outside {source}.")
+        raise KoaError(f"{out} lies within {source}, which it is built from; name a folder outside of it.")
     if not out.exists():
         return
     if not out.is_dir():
@@ -72,17 +78,3 @@ def _check_out(source: Path, out: Path, overwrite: bool) -> None:
             raise KoaError(f"{out} exists and is not empty; name another folder, or give --overwrite.")
         if not is_built(out):
             raise KoaError(f"{out} is not a data set built before, so it is not overwritten; name another folder.")
-
-
-def _put_in_place(scratch: Path, out: Path) -> None:
-    if out.exists():
-        old = scratch.with_suffix(".old")
-        out.rename(old)
-        try:
-            scratch.rename(out)
-        except OSError:
-            old.rename(out)
-            raise
-        shutil.rmtree(old)
-    else:
-        scratch.rename(out)

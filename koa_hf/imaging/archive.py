@@ -1,8 +1,10 @@
 """The files in a zip of X-rays, read in memory; nothing is written to disk.
 
-Limits on number, size and compression ratio are checked before anything is unpacked by Python's zipfile.
+Limits on number, size and compression ratio are checked before anything is unpacked by Python's zipfile. An upload is
+unpacked by `unpack`, an archive of a hospital, of any number of films, by `members` and `read_member`.
 """
 
+import functools
 import io
 import zipfile
 from collections.abc import Iterator
@@ -61,9 +63,48 @@ def unpack(data: bytes, name: str) -> Iterator[tuple[str, bytes | KoaError]]:
                 yield info.filename, error
 
 
-def _opened(data: bytes, name: str) -> zipfile.ZipFile:
+def members(path: Path) -> Iterator[tuple[str, bytes | KoaError]]:
+    """Yield every file of a zip on disk, one at a time, hidden ones too, with its content or the error that says why it
+    was skipped. Number and total size are not limited.
+
+    Raises:
+        KoaError: the zip is damaged.
+    """
+    with _opened(path, path.name) as opened:
+        for info in opened.infolist():
+            if not info.is_dir():
+                try:
+                    yield info.filename, _content(opened, info)
+                except KoaError as error:
+                    yield info.filename, error
+
+
+def read_member(path: str, name: str) -> bytes:
+    """Read one file of a zip on disk, which stays open for the next.
+
+    Raises:
+        KoaError: the zip or the file in it is missing, damaged or refused.
+    """
+    opened = _kept_open(path)
     try:
-        return zipfile.ZipFile(io.BytesIO(data))
+        info = opened.getinfo(name)
+    except KeyError as error:
+        raise KoaError(f"{name} is no longer in {path}; build the cohort again.") from error
+    return _content(opened, info)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_open(path: str) -> zipfile.ZipFile:
+    return _opened(Path(path), path)
+
+
+def _opened(source: bytes | Path, name: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(source if isinstance(source, Path) else io.BytesIO(source))
+    except FileNotFoundError as error:
+        raise KoaError(f"{name} does not exist; check the path.") from error
+    except PermissionError as error:
+        raise KoaError(f"{name} can't be read: {error.strerror}.") from error
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise KoaError(f"{name} is a damaged zip, or was cut short; make it again.") from error
 
@@ -110,5 +151,5 @@ def _content(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     except Exception as error:  # zipfile raises a dozen kinds for a damaged entry
         raise KoaError(f"{name} is damaged in the zip, or was cut short; make the zip again.") from error
     if content[:4] in _MAGIC:
-        raise KoaError(f"{name} is a zip within the zip; upload it by itself.")
+        raise KoaError(f"{name} is a zip within the zip; give it by itself.")
     return content

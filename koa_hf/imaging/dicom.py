@@ -1,7 +1,8 @@
 """DICOM bytes -> greyscale pixels as a viewer displays them, with laterality and view.
 
 Privacy: only the elements in `_ELEMENTS` are read, and no message quotes a value, so the patient's identity never
-leaves the file. Sections cited below are those of the DICOM standard, https://dicom.nema.org/medical/dicom/current/.
+leaves the file, except by `read_header`, which tells whose film it is. Sections cited below are those of the DICOM
+standard, https://dicom.nema.org/medical/dicom/current/.
 """
 
 import io
@@ -9,8 +10,9 @@ import itertools
 import logging
 import warnings
 import zlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import imagecodecs
 import numpy as np
@@ -58,6 +60,13 @@ _ELEMENTS: list[BaseTag | int] = [
         *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     )
 ]
+_HEADER_ELEMENTS: list[BaseTag | int] = [
+    Tag(keyword)
+    for keyword in (
+        *("StudyInstanceUID", "PatientID"),
+        *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
+    )
+]
 _META_ELEMENTS: list[BaseTag | int] = [Tag("TransferSyntaxUID"), Tag("MediaStorageSOPClassUID")]
 
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
@@ -82,10 +91,38 @@ _VIEWS = {"AP": "AP", "PA": "PA", "LL": "lateral", "RL": "lateral", "LAT": "late
 _VIEWS |= {"399348003": "AP", "R-10206": "AP", "272479007": "PA", "R-10214": "PA", "R-40888": "PA"}
 _VIEWS |= dict.fromkeys(("399067008", "399198007", "R-10232", "399173006", "R-10236"), "lateral")
 _VIEWS |= dict.fromkeys(("399260004", "R-10224", "399352003", "R-10228"), "lateral")
-_NOT_X_RAY = ("CT", "MR", "US", "NM", "PT", "ES", "SM", "OP", "OCT", "OPT", "ECG", "SEG", "XC", "GM")
+NOT_X_RAY = ("CT", "MR", "US", "NM", "PT", "ES", "SM", "OP", "OCT", "OPT", "ECG", "SEG", "XC", "GM")
+"""Modalities whose images are no radiographs."""
 
 _PERCENTILES = (1, 99)  # stretch without a window; robust to burnt-in markers and dead pixels
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's convert("L")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Header:
+    """An image file's own statements about its image, read without decoding a pixel.
+
+    Attributes:
+        width, height: in pixels.
+        spacing: mm between rows and between columns: Pixel Spacing, or else the detector's; None if unknown.
+        side: `right` or `left`; None if the file states neither.
+        view: `AP`, `PA` or `lateral`; None if the file states none.
+        modality: DICOM's code, such as DX, CR or MR; empty if unknown.
+        study_uid, patient_id: Study Instance UID and Patient ID; None if unknown.
+        notes: sentences for the user.
+    """
+
+    width: int
+    height: int
+    spacing: tuple[float, float] | None = None
+    side: str | None = None
+    view: str | None = None
+    modality: str = ""
+    study_uid: str | None = None
+    patient_id: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def is_dicom(head: bytes) -> bool:
@@ -124,10 +161,28 @@ def read_dicom(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str
     Raises:
         KoaError: damaged, truncated, too large, without an image, or in an unsupported transfer syntax.
     """
+    return _guarded(_read_image, data, name, max_pixels)
+
+
+def read_header(data: bytes, name: str, max_pixels: int) -> Header:
+    """Read a DICOM file's header, with the patient's and the study's identifiers.
+
+    Args:
+        data: the file; see `is_dicom`.
+        name: the file's name, for messages.
+        max_pixels: larger images are refused.
+
+    Raises:
+        KoaError: damaged, too large, without an image, or in an unsupported transfer syntax.
+    """
+    return _guarded(_read_header, data, name, max_pixels)
+
+
+def _guarded(read: Callable[[bytes, str, int], T], data: bytes, name: str, max_pixels: int) -> T:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's quote the file
-            return _read_image(data, name, max_pixels)
+            return read(data, name, max_pixels)
     except KoaError:
         raise
     except Exception:
@@ -136,7 +191,38 @@ def read_dicom(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str
 
 
 def _read_image(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str | None, str | None, tuple[str, ...]]:
-    dataset, syntax = _dataset(data, name, max_pixels)
+    dataset, syntax = _image_dataset(data, name, max_pixels, _ELEMENTS)
+    frame, frames, notes = _chosen_frame(dataset)
+    stored, photometric = _decode_frame(dataset, syntax, frame - 1, frames)
+    if stored.ndim == 3:
+        pixels = _grey_from_colour(stored, photometric, int(dataset.BitsStored))
+    else:
+        pixels = _grey_from_stored(stored, dataset, notes)
+    side, view = _side_and_view(dataset, notes)
+    return pixels, side, view, tuple(notes)
+
+
+def _read_header(data: bytes, name: str, max_pixels: int) -> Header:
+    dataset, _ = _image_dataset(data, name, max_pixels, _ELEMENTS + _HEADER_ELEMENTS)
+    notes = _chosen_frame(dataset)[2]
+    side, view = _side_and_view(dataset, notes)
+    stated = (dataset.get(f"{kind}Spacing") for kind in ("Pixel", "ImagerPixel", "NominalScannedPixel"))
+    return Header(
+        width=int(dataset.Columns),
+        height=int(dataset.Rows),
+        spacing=next((tuple(map(float, values)) for values in stated if values and len(values) == 2), None),
+        side=side,
+        view=view,
+        modality=str(dataset.get("Modality") or ""),
+        study_uid=str(dataset.get("StudyInstanceUID") or "") or None,
+        patient_id=str(dataset.get("PatientID") or "") or None,
+        notes=tuple(notes),
+    )
+
+
+def _image_dataset(data: bytes, name: str, max_pixels: int, elements: Sequence[BaseTag | int]) -> tuple[Dataset, UID]:
+    """These elements of a file that holds an image of an acceptable size, and its transfer syntax."""
+    dataset, syntax = _dataset(data, name, max_pixels, elements)
     if "PixelData" not in dataset:
         kind = UID(dataset.get("SOPClassUID") or "")
         if "Rows" in dataset or "Image" in kind.name or not dataset:
@@ -148,10 +234,14 @@ def _read_image(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, st
         raise KoaError(f"{name} is a DICOM file whose image has {rows} rows and {columns} columns; export it again.")
     if rows * columns > max_pixels:
         raise KoaError(f"{name} has more than {max_pixels / 1e6:.0f} million pixels; crop it to the knee.")
+    return dataset, syntax
 
+
+def _chosen_frame(dataset: Dataset) -> tuple[int, int, list[str]]:
+    """Number of the frame to display, from 1, the number of frames, and sentences for the user on the choice."""
     notes = []
     modality = str(dataset.get("Modality") or "")
-    if modality in _NOT_X_RAY:
+    if modality in NOT_X_RAY:
         notes.append(f"The file says that it is not a radiograph; its modality is {modality}.")
     frames = max(1, int(dataset.get("NumberOfFrames") or 1))
     frame = int(dataset.get("RepresentativeFrameNumber") or 1)
@@ -159,22 +249,21 @@ def _read_image(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, st
         frame = 1
     if frames > 1:
         notes.append(f"The file holds {frames} frames; frame {frame} was read.")
-    stored, photometric = _decode_frame(dataset, syntax, frame - 1, frames)
-    if stored.ndim == 3:
-        pixels = _grey_from_colour(stored, photometric, int(dataset.BitsStored))
-    else:
-        pixels = _grey_from_stored(stored, dataset, notes)
+    return frame, frames, notes
 
+
+def _side_and_view(dataset: Dataset, notes: list[str]) -> tuple[str | None, str | None]:
+    """Laterality and view. Appends to `notes`."""
     laterality = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "")
     if laterality == "B":
         notes.append("The file says that it shows both sides.")
     codes = [str(code.get("CodeValue")) for code in dataset.get("ViewCodeSequence") or ()]
     view = next((_VIEWS[code] for code in (str(dataset.get("ViewPosition")), *codes) if code in _VIEWS), None)
-    return pixels, _SIDES.get(laterality), view, tuple(notes)
+    return _SIDES.get(laterality), view
 
 
-def _dataset(data: bytes, name: str, max_pixels: int) -> tuple[Dataset, UID]:
-    """Parse the elements in `_ELEMENTS`, and the transfer syntax."""
+def _dataset(data: bytes, name: str, max_pixels: int, elements: Sequence[BaseTag | int]) -> tuple[Dataset, UID]:
+    """Parse these elements, and the transfer syntax."""
     opened = io.BytesIO(data)
     opened.seek(132 if data[128:132] == b"DICM" else 0)
     meta = read_dataset(
@@ -200,7 +289,7 @@ def _dataset(data: bytes, name: str, max_pixels: int) -> tuple[Dataset, UID]:
         opened,
         is_implicit_VR=syntax.is_implicit_VR,
         is_little_endian=syntax.is_little_endian,
-        specific_tags=_ELEMENTS,
+        specific_tags=list(elements),
     )
     return dataset, syntax
 

@@ -1,19 +1,22 @@
 """Any image or DICOM file, bytes, PIL image or array -> one greyscale `Radiograph`."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from koa_hf.errors import KoaError
 from koa_hf.imaging import dicom
+from koa_hf.imaging.dicom import Header
 
 MAX_PIXELS = 100_000_000
 """A full-leg film digitised at 0.1 mm has about 50 million pixels; more than twice that is a mistake or an attack."""
@@ -25,6 +28,7 @@ FORMATS = "DICOM, PNG, JPEG, TIFF, WebP or BMP"
 
 # What Pillow may open. Others have no use here, and some are dangerous: for EPS, Pillow starts Ghostscript.
 _PILLOW_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
+_SEVERAL_PAGES = "The file holds several pages; the first was read."
 _WHITE_IS_ZERO = 0  # TIFF tag 262, PhotometricInterpretation
 
 
@@ -111,6 +115,26 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
     return dataclasses.replace(_decode_image(data, name, max_pixels), sha256=sha256)
 
 
+def read_header(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
+    """Read the size of an image file, and what DICOM says about it, without decoding its pixels.
+
+    Args:
+        data: the file.
+        name: what to call it in messages.
+        max_pixels: larger images are refused.
+
+    Raises:
+        KoaError: not an image, its header is damaged, or too large. A file whose pixels are damaged passes.
+    """
+    if dicom.is_dicom(data):
+        return dicom.read_header(data, name, max_pixels)
+    with _opened(data, name, max_pixels) as image:
+        width, height = image.size
+        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # as `ImageOps.exif_transpose`
+        notes = (_SEVERAL_PAGES,) if _has_pages(image) else ()
+        return Header(*((height, width) if sideways else (width, height)), notes=notes)
+
+
 def is_radiograph_file(path: Path) -> bool:
     """True if a file in a folder may be an X-ray: by its suffix, or else by its DICOM header.
 
@@ -128,6 +152,19 @@ def is_radiograph_file(path: Path) -> bool:
 
 
 def _decode_image(data: bytes, name: str, max_pixels: int) -> Radiograph:
+    with _opened(data, name, max_pixels) as image:
+        if image.format == "PNG" and image.mode.startswith("RGB") and ";16" in str(image.tile):
+            # Pillow keeps the upper 8 of 16 bits in colour: nearly black, if a scanner used the lower 12.
+            deep = imagecodecs.png_decode(data)
+            pixels = _grey_from_array(deep[..., 0] if deep.shape[2] == 2 else deep, name, max_pixels)
+        else:
+            pixels = _grey_from_image(image, name, max_pixels)
+        return Radiograph(pixels, name, notes=(_SEVERAL_PAGES,) if _has_pages(image) else ())
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
+    """Yield the opened image; whatever fails in the block is told in one sentence."""
     try:
         with warnings.catch_warnings():
             # Pillow warns above a limit of its own; ours is checked below, before any pixel is decoded.
@@ -135,14 +172,7 @@ def _decode_image(data: bytes, name: str, max_pixels: int) -> Radiograph:
             with Image.open(io.BytesIO(data), formats=_PILLOW_FORMATS) as image:
                 if image.width * image.height > max_pixels:
                     raise KoaError(_too_large(name, max_pixels))
-                if image.format == "PNG" and image.mode.startswith("RGB") and ";16" in str(image.tile):
-                    # Pillow keeps the upper 8 of 16 bits in colour: nearly black, if a scanner used the lower 12.
-                    deep = imagecodecs.png_decode(data)
-                    pixels = _grey_from_array(deep[..., 0] if deep.shape[2] == 2 else deep, name, max_pixels)
-                else:
-                    pixels = _grey_from_image(image, name, max_pixels)
-                # Further images in a phone's MPO file are previews.
-                several = getattr(image, "is_animated", False) and image.format != "MPO"
+                yield image
     except KoaError:
         raise
     except UnidentifiedImageError as error:
@@ -151,7 +181,11 @@ def _decode_image(data: bytes, name: str, max_pixels: int) -> Radiograph:
         raise KoaError(_too_large(name, max_pixels)) from error
     except Exception as error:  # on damaged files Pillow raises almost anything
         raise KoaError(_damaged_message(name, error)) from error
-    return Radiograph(pixels, name, notes=("The file holds several pages; the first was read.",) if several else ())
+
+
+def _has_pages(image: Image.Image) -> bool:
+    """True if the file holds several pages; further images in a phone's MPO file are previews."""
+    return getattr(image, "is_animated", False) and image.format != "MPO"
 
 
 def _damaged_message(name: str, error: Exception) -> str:

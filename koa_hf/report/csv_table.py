@@ -93,12 +93,12 @@ def _cell(value: object) -> str:
         case list() if all(isinstance(item, int) for item in value):
             return " ".join(map(str, value))
         case list():
-            return _harmless(" ".join(value))
+            return harmless(" ".join(value))
         case str():
-            return _harmless(value)
+            return harmless(value)
     return str(value)
 
 
-def _harmless(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
+def harmless(text: str) -> str:
+    """Text that no spreadsheet takes for a formula; what may be one gets a quote in front."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
