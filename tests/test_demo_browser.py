@@ -192,6 +192,47 @@ def test_a_film_is_graded_knee_by_knee_and_again_once_its_boxes_are_corrected(de
     expect(demo.locator("#koa-knee-0 .side")).to_have_count(0)
 
 
+def test_a_side_belongs_to_the_knee_that_a_box_lies_on_and_the_reader_may_set_it(demo, film_png):
+    upload(demo, film_png)
+    boxes = demo.locator(".film .box")
+    right, left = (boxes.nth(i).get_attribute("data-box") for i in range(2))
+    boxes.nth(1).press("Delete")
+    drag(demo, boxes, int(left.split(",")[0]) - int(right.split(",")[0]))
+    expect(boxes).to_have_accessible_name(re.compile("^Box around the left knee"))
+    assert graded_again(demo, "Left knee")["side"] == "left"
+
+    boxes.press("r")
+    expect(boxes).to_have_accessible_name(re.compile("^Box around the right knee"))
+    expect(boxes).to_contain_text("right (you)")
+    report = graded_again(demo, "Right knee (set by you)")
+    assert (report["side"], report["side_by_user"]) == ("right", True)
+
+    boxes.get_by_role("button", name="make it the left knee").click()
+    expect(boxes).to_contain_text("left (you)")
+    drag(demo, boxes, int(right.split(",")[0]) - int(left.split(",")[0]))  # off that knee, what was set for it is gone
+    expect(boxes).to_have_accessible_name(re.compile("^Box around the right knee"))
+    report = graded_again(demo, "Right knee")
+    assert (report["side"], report["side_by_user"]) == ("right", False)
+
+
+def drag(page: Page, box: Locator, across: int) -> None:
+    """Drag a box by so many pixels of the film to the right."""
+    box.scroll_into_view_if_needed()
+    place, (left, _, right, _) = box.bounding_box(), map(int, box.get_attribute("data-box").split(","))
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + across * place["width"] / (right - left), y, steps=3)
+    page.mouse.up()
+
+
+def graded_again(page: Page, knee: str) -> dict:
+    """The JSON report of the first knee, once its box is graded as this knee."""
+    page.get_by_role("button", name="Grade the boxes").click()
+    expect(page.locator("#koa-knee-0 .side")).to_have_text(knee)
+    return json.loads(downloaded(page, page.locator("#koa-knee-0").get_by_role("button", name="JSON"))[1])
+
+
 def test_a_dicom_x_ray_gets_reports_of_three_kinds(demo, tmp_path):
     xray = tmp_path / "KOLENKIN_OLEG.dcm"
     xray.write_bytes(dicom_of(phantom.draw_knee(3, seed=1)))

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import html
 import io
 
@@ -74,12 +75,16 @@ def test_the_heat_map_has_a_layer_for_each_grade_and_says_which_are_empty():
 
 
 def test_the_film_editor_shows_boxes_in_film_pixels_and_takes_them_back():
-    boxes = [KneeBox((-4, 2, 20, 26), "right", 0.9, False), KneeBox((30, 1, 50, 21), None, 0.9, False)]
+    found = KneeBox((-4, 2, 20, 26), "right", 0.9, False)
+    boxes = [found, KneeBox((30, 1, 50, 21), "left", 0.9, False, side_by_user=True)]
     update = film_update(KNEE, boxes)
     assert (update["width"], update["height"], update["most"]) == (60, 40, 2)
-    assert update["value"] == [{"box": [-4, 2, 20, 26], "side": "right"}, {"box": [30, 1, 50, 21], "side": None}]
-    taken = knee_boxes(update["value"])
-    assert [(box.box, box.side, box.whole) for box in taken] == [(box.box, box.side, False) for box in boxes]
+    assert update["value"] == [
+        {"box": [-4, 2, 20, 26], "side": "right", "by_user": False},
+        {"box": [30, 1, 50, 21], "side": "left", "by_user": True},
+    ]
+    assert update["knees"] == [{"box": [-4, 2, 20, 26], "side": "right"}]  # what a user set says nothing of other boxes
+    assert [dataclasses.replace(box, score=0.9) for box in knee_boxes(update["value"])] == boxes
 
 
 @pytest.mark.parametrize("sent", [[{}], ["box"], [{"box": [1, 2, 3]}], [{"box": [0, 0, float("inf"), 1]}], 7])

@@ -37,17 +37,26 @@ def film_editor(**options: Any) -> gr.HTML:
 
     Its value is a list of boxes (see `knee_boxes`). Events: `grade_boxes`, and `grade_whole` for the film as it is.
     """
-    picture = {"picture": "", "width": 1, "height": 1, "most": MOST_KNEES}
+    picture = {"picture": "", "width": 1, "height": 1, "most": MOST_KNEES, "knees": []}
     return gr.HTML([], **_source("film_editor"), **picture, **options)
 
 
-def film_update(film: Radiograph, boxes: Sequence[KneeBox]) -> dict:
-    """Show a film in the editor."""
+def film_update(film: Radiograph, boxes: Sequence[KneeBox], found: Sequence[KneeBox] = ()) -> dict:
+    """Show a film in the editor.
+
+    Args:
+        found: further places of knees whose side is known: a box that is moved there takes it.
+    """
     height, width = film.pixels.shape
-    value = [{"box": list(map(int, box.box)), "side": box.side} for box in boxes]
+    value = [{**_place(box), "by_user": box.side_by_user} for box in boxes]
+    knees = [_place(box) for box in (*boxes, *found) if box.side and not box.side_by_user]
     # All properties at once: an update replaces those before it.
-    picture = {"picture": page.picture_uri(film), "width": width, "height": height, "most": MOST_KNEES}
+    picture = {"picture": page.picture_uri(film), "width": width, "height": height, "most": MOST_KNEES, "knees": knees}
     return gr.update(value=value, visible=True, **picture)
+
+
+def _place(box: KneeBox) -> dict:
+    return {"box": list(map(int, box.box)), "side": box.side}
 
 
 def knee_boxes(value: list[dict]) -> list[KneeBox]:
@@ -57,14 +66,15 @@ def knee_boxes(value: list[dict]) -> list[KneeBox]:
         KoaError: these are no boxes; the page didn't send them.
     """
     try:
-        return [_knee_box(drawn["box"], drawn.get("side")) for drawn in value]
+        return [_knee_box(drawn["box"], drawn.get("side"), drawn.get("by_user")) for drawn in value]
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise KoaError("a box has no four edges; reload the page.") from error
 
 
-def _knee_box(edges: Sequence[float], side: object) -> KneeBox:
+def _knee_box(edges: Sequence[float], side: object, by_user: object) -> KneeBox:
     left, top, right, bottom = map(int, edges)
-    return KneeBox((left, top, right, bottom), side if side in ("right", "left") else None, score=1.0, whole=False)
+    known = side if side in ("right", "left") else None
+    return KneeBox((left, top, right, bottom), known, 1.0, whole=False, side_by_user=bool(known and by_user))
 
 
 def heat_map(index: int) -> gr.HTML:

@@ -1,5 +1,6 @@
-// The film editor. Its value is a list of square boxes {box: [left, top, right, bottom], side} in film pixels; props.width
-// and props.height are the film's. On the page a box keeps its edges as text in data-box and is placed in percent.
+// The film editor. Its value is a list of square boxes {box: [left, top, right, bottom], side, by_user} in film pixels;
+// props.width and props.height are the film's, and props.knees are the places whose side is known, {box, side}. On the page
+// a box keeps its edges as text in data-box and is placed in percent.
 const SMALLEST = 0.05; // of the film's shorter side
 const canvas = element.querySelector(".canvas");
 const all = () => [...canvas.querySelectorAll(".box")];
@@ -8,7 +9,40 @@ const say = (words) => {
   element.querySelector(".status").textContent = words;
 };
 const commit = () => {
-  props.value = all().map((box) => ({ box: edgesOf(box), side: box.dataset.side || null }));
+  props.value = all().map((box) => ({ box: edgesOf(box), side: box.dataset.side || null, by_user: Boolean(box.set) }));
+};
+
+// A side belongs to a knee and not to a box: a box has the side of the knee that it lies on, or what the visitor set there.
+const SAME_KNEE = 0.5; // least share of the smaller box's area that two boxes on one knee have in common
+const shared = ([l, t, r, b], [left, top, right, bottom]) => {
+  const across = Math.max(0, Math.min(r, right) - Math.max(l, left));
+  const down = Math.max(0, Math.min(b, bottom) - Math.max(t, top));
+  return (across * down) / Math.min((r - l) * (b - t), (right - left) * (bottom - top));
+};
+const lateralise = (box) => {
+  const edges = edgesOf(box);
+  const nearest = (places) =>
+    places.filter((place) => shared(edges, place.box) >= SAME_KNEE)
+      .sort((one, other) => shared(edges, other.box) - shared(edges, one.box))[0];
+  if (box.set && !nearest([box.set])) box.set = null;
+  const side = (box.set || nearest(props.knees))?.side || "";
+  box.dataset.side = side;
+  box.classList.toggle("by-user", Boolean(box.set));
+  const name = side ? `${side} knee` : "knee, side unknown";
+  const other = side === "right" ? "left" : "right";
+  const label = box.querySelector(".name");
+  label.querySelector("span").textContent = (side || "Side?") + (box.set ? " (you)" : "");
+  label.setAttribute("aria-label", `${name}${box.set ? ", set by you" : ""}; make it the ${other} knee`);
+  box.setAttribute(
+    "aria-label",
+    `Box around the ${name}: arrow keys move it, plus and minus resize it, R and L set its side, Delete removes it`,
+  );
+};
+const setSide = (box, side) => {
+  box.set = { box: edgesOf(box), side };
+  lateralise(box);
+  commit();
+  say(`You set this box to the ${side} knee.`);
 };
 
 const place = (box, left, top, side) => {
@@ -28,18 +62,17 @@ const place = (box, left, top, side) => {
   const beyond = { left: -left, top: -top, right: left + side - width, bottom: top + side - height };
   for (const [edge, pixels] of Object.entries(beyond))
     box.style.setProperty(`--beyond-${edge}`, `${(Math.max(0, pixels) / side) * 100}%`);
+  lateralise(box);
 };
 
-const add = (left, top, side, laterality) => {
+const add = (left, top, side, set) => {
   const box = document.createElement("div");
-  const name = laterality ? `${laterality} knee` : "knee";
   box.className = "box";
-  box.dataset.side = laterality || "";
+  box.set = set || null; // where the visitor set which side
   box.tabIndex = 0;
   box.setAttribute("role", "group");
-  box.setAttribute("aria-label", `Box around the ${name}: arrow keys move it, plus and minus resize it, Delete removes it`);
   box.innerHTML =
-    `<span class="name">${laterality || "knee"}</span>` +
+    '<button type="button" class="name"><span></span><i aria-hidden="true">⇄</i></button>' +
     ["nw", "ne", "sw", "se"].map((corner) => `<i class="corner ${corner}" data-corner="${corner}"></i>`).join("") +
     '<button type="button" class="remove" aria-label="Remove this box">×</button>';
   canvas.append(box);
@@ -62,7 +95,7 @@ const remove = (box) => {
 
 const showBoxes = () => {
   all().forEach((box) => box.remove());
-  for (const { box: [left, top, right], side } of props.value) add(left, top, right - left, side);
+  for (const { box, side, by_user } of props.value) add(box[0], box[1], box[2] - box[0], by_user && { box, side });
   say("");
 };
 watch(["value", "picture"], showBoxes);
@@ -71,6 +104,10 @@ showBoxes();
 element.addEventListener("click", ({ target }) => {
   const { width, height } = props;
   if (target.closest(".remove")) remove(target.closest(".box"));
+  if (target.closest(".name")) {
+    const box = target.closest(".box");
+    setSide(box, box.dataset.side === "right" ? "left" : "right");
+  }
   if (target.closest(".add-box")) {
     const side = Math.min(width, height) / 2;
     const box = draw((width - side) / 2, (height - side) / 2, side);
@@ -94,10 +131,15 @@ element.addEventListener("keydown", (event) => {
   const small = Math.max(1, Math.min(props.width, props.height) * 0.01);
   const step = event.shiftKey ? 5 * small : small;
   const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+  const sides = { r: "right", l: "left" };
   const grows = { "+": 2 * small, "=": 2 * small, "-": -2 * small };
   if (event.key in moves) place(box, left + moves[event.key][0], top + moves[event.key][1], side);
   else if (event.key in grows) place(box, left - grows[event.key] / 2, top - grows[event.key] / 2, side + grows[event.key]);
-  else if (event.key === "Delete" || event.key === "Backspace") remove(box);
+  else if (event.key.toLowerCase() in sides && !event.ctrlKey && !event.metaKey) {
+    event.preventDefault();
+    setSide(box, sides[event.key.toLowerCase()]);
+    return;
+  } else if (event.key === "Delete" || event.key === "Backspace") remove(box);
   else return;
   event.preventDefault();
   if (!box.isConnected) return;
@@ -106,7 +148,7 @@ element.addEventListener("keydown", (event) => {
 });
 
 element.addEventListener("pointerdown", (event) => {
-  if (!event.target.closest(".canvas") || event.button !== 0 || event.target.closest(".remove")) return;
+  if (!event.target.closest(".canvas") || event.button !== 0 || event.target.closest(".remove, .name")) return;
   event.preventDefault();
   const { width, height } = props;
   const frame = canvas.getBoundingClientRect();

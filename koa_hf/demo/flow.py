@@ -19,7 +19,7 @@ from koa_hf.demo.endpoints import GRADING_QUEUE, in_one_sentence
 from koa_hf.demo.session import Visit, VisitMemory
 from koa_hf.demo.starting import StartingGrader
 from koa_hf.errors import KoaError
-from koa_hf.grading.examination import GradedKnee, examine
+from koa_hf.grading.examination import Examination, GradedKnee, examine
 from koa_hf.imaging import archive
 from koa_hf.imaging.localiser import KneeBox
 from koa_hf.imaging.radiograph import Radiograph, read
@@ -131,7 +131,8 @@ class Flow:
 
     def show_one(self, film: Radiograph, drawn: bool = False) -> dict:
         """Grade one X-ray; a drawn one is a crop already."""
-        visit = Visit(examine(self.grader, [film], as_it_is=drawn)[0], drawn)
+        examination = examine(self.grader, [film], as_it_is=drawn)[0]
+        visit = Visit(examination, examination.boxes, drawn)
         return self.show_film(visit) | self.show_knees(visit) | self.keep(visit)
 
     def show_example(self, film: Radiograph, drawn: bool, old: Visit) -> dict:
@@ -160,7 +161,8 @@ class Flow:
         if not row.data:
             raise KoaError(row.error or TOO_MANY)
         film = read(row.data, Path(row.file).name, self.limits.pixels)
-        chosen = Visit(examine(self.grader, [film])[0], rows=rows)
+        examination = examine(self.grader, [film])[0]
+        chosen = Visit(examination, examination.boxes, rows=rows)
         return self.show_film(chosen) | self.show_knees(chosen) | self.keep(chosen, visit)
 
     def grade_boxes(self, drawn: list[dict], visit: Visit) -> dict:
@@ -175,7 +177,8 @@ class Flow:
             raise KoaError(FORGOTTEN)
         again = examine(self.grader, [before.film], boxes, as_it_is=boxes is None)[0]
         corrected = dataclasses.replace(visit, examination=again)
-        return self.say("") | self.show_knees(corrected) | self.keep(corrected, visit)
+        film = {self.parts.film: film_update(again.film, decided_boxes(again), visit.found)}
+        return self.say("") | film | self.show_knees(corrected) | self.keep(corrected, visit)
 
     # Other handlers
 
@@ -254,7 +257,7 @@ class Flow:
         if examination.whole or visit.drawn:
             return self.say("") | {self.parts.film: gr.update(visible=False)}
         caution = "" if examination.boxes else page.message_html("No knee was found", NO_KNEE, "caution")
-        return self.say(caution) | {self.parts.film: film_update(examination.film, examination.boxes)}
+        return self.say(caution) | {self.parts.film: film_update(examination.film, decided_boxes(examination))}
 
     def show_knees(self, visit: Visit) -> dict:
         """A panel for each knee of a visit; the other panels are hidden."""
@@ -272,3 +275,9 @@ class Flow:
             if panel.disagreement:
                 updates[panel.disagreement.sent] = ""
         return updates
+
+
+def decided_boxes(examination: Examination) -> list[KneeBox]:
+    """The boxes of a film with the sides that their gradings state."""
+    pairs = zip(examination.boxes, examination.knees, strict=False)  # an image graded as it is has a knee and no box
+    return [dataclasses.replace(box, side=knee.grading.side) for box, knee in pairs]

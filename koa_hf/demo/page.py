@@ -148,7 +148,8 @@ def knee_html(knee: GradedKnee, index: int, film: Radiograph, drawn: bool = Fals
     """
     grading = knee.grading
     remarks = " ".join(map(text, (film.name, *(f"· {remark}" for remark in file_remarks(film)))))
-    name = f'<p class="side">{text(knee_name(knee, index))}</p>' if grading.box else ""
+    by_user = " <span>(set by you)</span>" if grading.side_by_user else ""
+    name = f'<p class="side">{text(knee_name(knee, index))}{by_user}</p>' if grading.box else ""
     # Notes about the knee itself, without those about the film that it was cut from.
     notes = "".join(f'<p class="noted">{text(note)}</p>' for note in grading.notes if note not in film.notes)
     source = f'<p class="file">{remarks}</p>{name}{notes}'

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from koa_hf.demo.batch import Row
 from koa_hf.grading.examination import Examination
+from koa_hf.imaging.localiser import KneeBox
 
 VISIT_SECONDS = 3600
 MAX_VISIT_BYTES = 1_000_000_000  # over all visitors
@@ -21,12 +22,14 @@ class Visit:
 
     Attributes:
         examination: the X-ray shown and its knees; None before the first and once it was forgotten.
+        found: the knees that were found on the X-ray, wherever its boxes are now.
         drawn: the X-ray is one of our phantoms.
         rows: the table of a batch.
         in_progress: a batch is still being graded.
     """
 
     examination: Examination | None = None
+    found: tuple[KneeBox, ...] = ()
     drawn: bool = False
     rows: tuple[Row, ...] = ()
     in_progress: bool = False

@@ -91,7 +91,8 @@ def examine(
 def _boxed(knee: GradedKnee, found: KneeBox | None) -> GradedKnee:
     if found is None:
         return knee
-    return dataclasses.replace(knee, grading=knee.grading.model_copy(update={"box": found.box}))
+    placed = {"box": found.box, "side_by_user": found.side_by_user}
+    return dataclasses.replace(knee, grading=knee.grading.model_copy(update=placed))
 
 
 def _noted_if_small(knee: Radiograph) -> Radiograph:

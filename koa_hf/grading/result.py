@@ -50,8 +50,9 @@ class Grading(FileResult):
     )
     side: str | None = Field(
         default=None,
-        description="the patient's right or left knee, as the file or the knee localiser tells; null if unknown",
+        description="the patient's right or left knee, as user, file or knee localiser tell; null if unknown",
     )
+    side_by_user: bool = Field(default=False, description="true if the user set the side on the film")
     view: str | None = Field(default=None, description="AP, PA or lateral, as the file states; null if it does not")
     box: tuple[int, int, int, int] | None = Field(
         default=None,

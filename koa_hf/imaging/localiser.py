@@ -67,12 +67,14 @@ class KneeBox:
         side: laterality, `right` or `left`; None where it is uncertain.
         score: probability that this is a knee, 0.5 to 1 (calibrated on held-out composites); down to 0 if `whole`.
         whole: the film is framed as in the release, and is graded uncropped.
+        side_by_user: somebody who looked at the film said which side it is.
     """
 
     box: Box
     side: str | None
     score: float
     whole: bool
+    side_by_user: bool = False
 
 
 def find_knees(film: Radiograph) -> tuple[KneeBox, ...]:

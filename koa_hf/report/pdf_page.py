@@ -67,10 +67,20 @@ def draw(report: Report, dpi: float) -> Figure:
     page.text(LEFT, y, "Knee X-ray grading", 18, weight="bold")
     page.text(RIGHT, y, f"{report.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", 9, align="right")
     page.text(LEFT, y + 5.5, "Osteoarthritis on the Kellgren-Lawrence (KL) scale, graded by a neural network", 9)
+    if side := side_in_words(report.knee.grading):
+        page.text(LEFT, y + 13.5, side, 14, weight="bold")
+        y += 8
     y = _result(page, report.knee.grading, _warnings(page, report.knee.grading, y + 9.5))
     below = _foot(page, report.knee.grading)
     _pictures(page, report, y, below - 4)
     return page.figure
+
+
+def side_in_words(grading: Grading) -> str:
+    """Which knee it is, and whether the user said so; empty if that is unknown."""
+    if grading.side is None:
+        return ""
+    return f"{grading.side.capitalize()} knee{', set by the user' if grading.side_by_user else ''}"
 
 
 def _notice(page: "_Page", y: float) -> float:
@@ -220,7 +230,6 @@ def _pictures(page: "_Page", report: Report, top: float, bottom: float) -> None:
         page.paragraph(LEFT, top + film_height + 1, left - gap - LEFT, caption, 8, lines=3)
 
     facts = [
-        grading.side and f"{grading.side} knee",
         grading.view,
         "a negative" if grading.inverted else None,
         "upside down" if grading.turned else None,
