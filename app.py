@@ -7,7 +7,7 @@
     python app.py --root-path /knees                  # behind a reverse proxy that serves it there
     python app.py --disagreements corrections/        # readers may record where they disagree
 
-From a program, the same grader (also /grade_film and /grade_many, and all three as tools at /gradio_api/mcp/):
+From a program, the same grader; all endpoints, and the same as tools for assistants: docs/api.md
 
     from gradio_client import Client, handle_file
     Client("http://127.0.0.1:7860").predict(handle_file("knee.png"), api_name="/grade")
@@ -27,7 +27,7 @@ from koa_hf.demo.api import Api
 from koa_hf.demo.batch import Limits
 from koa_hf.demo.components import example_buttons, film_editor, knee_panel, results_table
 from koa_hf.demo.disagreements import Disagreements
-from koa_hf.demo.endpoints import add_api
+from koa_hf.demo.endpoints import PageWithApi, add_api
 from koa_hf.demo.examples import Examples
 from koa_hf.demo.flow import SHOW_KNEE, Flow, Parts
 from koa_hf.demo.serve import exit_now, minutes_kept, serve
@@ -52,7 +52,7 @@ def build_demo(
         files: folder for the reports that visitors save, emptied by whoever serves the page.
         disagreements: where readers' own grades go; by default they aren't asked for.
     """
-    with gr.Blocks(title="Knee X-ray grading", analytics_enabled=False, fill_width=False) as demo:
+    with PageWithApi(title="Knee X-ray grading", analytics_enabled=False, fill_width=False) as demo:
         visit = gr.State(Visit(), time_to_live=VISIT_SECONDS)
         gr.HTML(page.notice_html(), elem_id="koa-notice")
         gr.HTML(page.header_html(grader), elem_id="koa-header")
@@ -91,7 +91,7 @@ def build_demo(
                     concurrency_id="disagreements",
                 )
 
-        add_api(Api(grader, limits))
+        add_api(Api(grader, limits, files))
     demo.queue(status_update_rate=STATUS_SECONDS, max_size=MAX_WAITING)
     return demo
 

@@ -1,6 +1,7 @@
 """`python app.py` as a process of its own."""
 
 import contextlib
+import json
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,17 @@ class Demo:
         while text not in self.written():
             assert time.monotonic() < end, f"it didn't say {text!r}, but:\n{self.written()}"
             time.sleep(0.1)
+
+    def refusal(self, endpoint: str, inputs: list) -> str:
+        """What an endpoint says to `inputs` that it refuses, over plain HTTP."""
+        address, headers = f"{self.url}gradio_api/call/{endpoint}", {"Content-Type": "application/json"}
+        request = urllib.request.Request(address, json.dumps({"data": inputs}).encode(), headers)
+        with urllib.request.urlopen(request) as answer:
+            event = json.load(answer)["event_id"]
+        with urllib.request.urlopen(f"{address}/{event}") as events:
+            kind, content = (line.split(": ", 1)[1] for line in events.read().decode().strip().splitlines()[-2:])
+        assert kind == "error", content
+        return json.loads(content)["error"]
 
 
 @contextlib.contextmanager

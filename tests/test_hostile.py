@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import struct
 import zlib
@@ -14,6 +15,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from koa_hf.demo.api import DESCRIPTIONS
 from koa_hf.imaging import phantom
 from tests.demo import running_demo
 from tests.helpers import dicom_of, zipped
@@ -84,6 +86,25 @@ ZIPS = {
     "encrypted.zip": (encrypted_zip(), "is encrypted"),
     "cut.zip": (zipped({"a.png": encoded(KNEE, "PNG")})[:200], "is a damaged zip"),
 }
+UPLOADED = {"_type": "gradio.FileData"}
+NOT_FETCHED = "no X-ray could be fetched from what was given; pass "
+NO_FILES = [
+    ("knee.png", "'knee.png' is not a file that this server can open; pass "),
+    ("/etc/passwd", "'/etc/passwd' is not a file that this server can open; pass "),
+    ("", "'' is not a file that this server can open; pass "),
+    ("https://127.0.0.1:9/knee.png", NOT_FETCHED),
+    ({"path": "/etc/passwd", "meta": UPLOADED}, NOT_FETCHED),
+    ({"path": "/etc/passwd", "meta": UPLOADED, "size": "large"}, NOT_FETCHED),
+    ({"path": "knee.png"}, NOT_FETCHED),
+    ({"path": "knee.png", "meta": 3}, NOT_FETCHED),
+    ([], "no files were given; pass |" + NOT_FETCHED),
+    ([["knee.png"]], "'knee.png' is not a file that this server can open; pass "),
+    (5, NOT_FETCHED),
+    (True, NOT_FETCHED),
+    (None, "no X-ray was given; pass |no files were given; pass "),
+]
+"""Inputs that are no files, and the beginning of what each endpoint says to them."""
+
 SCRIPT_NAME = "<img src=x onerror=alert(1)>${1}.png"
 
 
@@ -115,6 +136,16 @@ def test_hostile_files_get_their_sentence_and_leave_nothing_behind(model_folder,
             for row, (_, sentence) in zip(rows, ZIPS.values(), strict=False):
                 assert sentence in row["error"]
             assert (rows[-1]["file"], "error" in rows[-1]) == (SCRIPT_NAME, False)
+
+        for endpoint in DESCRIPTIONS:
+            for given, sentence in NO_FILES:
+                said = demo.refusal(endpoint, [[given]] if endpoint == "grade_many" and given else [given])
+                assert re.match(sentence, said), (endpoint, given)
+                assert "\n" not in said
+            assert re.match(NOT_FETCHED, demo.refusal(endpoint, []))
+        assert demo.refusal("grade", ["data:image/png;base64,%%%"]).startswith("file.png is not an image")
+        too_large = f"data:image/png;base64,{'A' * 8_000_000}"
+        assert demo.refusal("grade", [too_large]) == "file.png is larger than 5 MB; crop it to the knee."
 
         send_all()
         server = psutil.Process(demo.process.pid)

@@ -7,7 +7,7 @@ components     parts of the page: film editor, heat map, knee panel, results tab
 page           HTML of results and messages, style sheet
 theme          Gradio theme
 endpoints      the endpoints of `api` on the page's server
-api            endpoints for programs: grade, grade_film, grade_many
+api            endpoints for programs: grade, grade_film, grade_many, heat_map, report
 batch          many files at once, one table row per knee
 batcher        dynamic batching of concurrent requests
 starting       a grader that loads in the background

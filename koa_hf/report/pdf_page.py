@@ -13,6 +13,7 @@ from datetime import UTC
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, get_font
 from matplotlib.patches import Polygon, Rectangle
@@ -40,16 +41,19 @@ SCREEN = 1.025  # in the picture, letters are rounded to pixels and run slightly
 SMALL, LABELS = 8.5, 25  # type size of the foot, and the width of its labels
 
 
-def pdf(report: Report) -> bytes:
-    """The report as a PDF of one A4 page."""
+def pdf(*reports: Report) -> bytes:
+    """The reports as a PDF, one A4 page each."""
     buffer = io.BytesIO()
+    grades = ", ".join(f"KL {report.knee.grading.grade}" for report in reports)
     about = {
-        "Title": f"Knee X-ray grading: KL {report.knee.grading.grade}",
+        "Title": f"Knee X-ray grading: {grades}",
         "Subject": RESEARCH_USE_NOTICE,
         "Creator": f"koa-hf {__version__}",
-        "CreationDate": report.time.astimezone(UTC),
+        "CreationDate": reports[0].time.astimezone(UTC),
     }
-    draw(report, PDF_DPI).savefig(buffer, format="pdf", metadata=about)
+    with PdfPages(buffer, metadata=about) as pages:
+        for report in reports:
+            pages.savefig(draw(report, PDF_DPI))
     return buffer.getvalue()
 
 
