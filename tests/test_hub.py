@@ -330,20 +330,30 @@ def test_the_demo_starts_from_an_id_and_later_without_a_network(circle, knee_png
             assert ("100%" in demo.written()) == (offline == "0")  # the progress bar of the download
 
 
-def test_a_space_runs_as_it_stands(circle, tmp_path):
-    done = push(circle.hub, tmp_path, "space", "user/koa-demo", "--model", MODEL)
+@pytest.mark.parametrize(("hardware", "python"), [("cpu-basic", "3.11"), ("zero", "3.12.12")])
+def test_a_space_runs_as_it_stands(circle, tmp_path, hardware, python):
+    options = ("--model", MODEL, "--hardware", hardware, "--dataset", "user/knees")
+    done = push(circle.hub, tmp_path, "space", f"user/koa-{hardware}", *options)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{circle.hub.url}/spaces/user/koa-demo  (private, commit ")
-    published = circle.commit("space", "user/koa-demo")
+    assert done.stdout.startswith(f"{circle.hub.url}/spaces/user/koa-{hardware}  (private, commit ")
+    published = circle.commit("space", f"user/koa-{hardware}")
     folder = tmp_path / "space"
     for path, file in published.files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content(circle.hub, file))
-    card = SpaceCard.load(folder / "README.md")
-    assert (card.data.sdk, card.data.app_file, card.data.models) == ("gradio", "app.py", [MODEL])
+    card = SpaceCard.load(folder / "README.md").data
+    assert (card.sdk, card.app_file, card.python_version) == ("gradio", "app.py", python)
+    assert (card.models, card.preload_from_hub, card.datasets) == ([MODEL], [MODEL], ["user/knees"])
+    flavour = circle.hub.store.repository("space", f"user/koa-{hardware}").hardware
+    assert flavour == card.suggested_hardware == contents.HARDWARE[hardware].flavour
+    assert (folder / card.thumbnail.rpartition("/")[2]).read_bytes().startswith(b"\x89PNG")
     # What requirements.txt leaves out must not be needed.
-    left_out = ("datasets", "evaluate", "accelerate", "transformers", "sklearn", "tensorboard")
-    assert not set(left_out) & set((folder / "requirements.txt").read_text().replace(">", " ").split())
+    required = (folder / "requirements.txt").read_text()
+    left_out = ["datasets", "evaluate", "accelerate", "transformers", "sklearn", "tensorboard"]
+    left_out += ["openvino"] if hardware == "zero" else []
+    assert not set(left_out) & set(required.replace(">", " ").split())
+    assert ("torch>=2.8,<2.12\n" in required) == (hardware == "zero")
+    assert ("whl/cpu" in required) == (hardware == "cpu-basic")
     (folder / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({left_out!r}))\n")
     environment = circle.hub.environment(circle.home, PYTHONPATH=str(folder))
     with running_demo(folder=folder, env=environment, fresh=True) as demo:

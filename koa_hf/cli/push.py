@@ -43,11 +43,27 @@ def define_push(parser: argparse.ArgumentParser) -> None:
     model.set_defaults(collect=lambda args: contents.of_model(args.folder, args.repo_id, args.dataset))
 
     space = kinds.add_parser("space", help="publish the demo as a Space")
-    describe(space, PUSH, "koa push space user/koa-demo --model user/koa-xception --public")
+    describe(
+        space,
+        PUSH,
+        "koa push space user/koa-demo --model user/koa-xception --public",
+        "koa push space user/koa-demo --model user/koa-xception --hardware zero",
+    )
     _add_push_options(space)
     space.add_argument("--model", metavar="USER/NAME", required=True, help="model to serve, already on the Hub")
     space.add_argument("--model-revision", metavar="REVISION", help="branch, tag or commit of it (default: newest)")
-    space.set_defaults(collect=lambda args: contents.of_space(args.repo_id, args.model, args.model_revision))
+    space.add_argument("--dataset", metavar="USER/NAME", help="data set the model was trained on, for the card")
+    space.add_argument(
+        "--hardware",
+        choices=contents.HARDWARE,
+        default="cpu-basic",
+        help="what it runs on: zero is ZeroGPU, which free accounts may use (default: %(default)s)",
+    )
+    space.set_defaults(
+        collect=lambda args: contents.of_space(
+            args.repo_id, args.model, args.model_revision, args.hardware, args.dataset
+        )
+    )
 
 
 def _add_push_options(parser: argparse.ArgumentParser) -> None:

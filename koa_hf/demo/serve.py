@@ -20,7 +20,7 @@ from koa_hf.demo import page
 from koa_hf.demo.batch import Limits
 from koa_hf.demo.disagreements import Disagreements
 from koa_hf.demo.examples import Examples, drawn_examples, examples_in
-from koa_hf.demo.starting import StartingGrader
+from koa_hf.demo.starting import ON_ZERO_GPU, StartingGrader
 from koa_hf.demo.theme import THEME
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import delete_older
@@ -113,9 +113,13 @@ def serve(build_demo: BuildDemo, description: str, arguments: list[str] | None =
     demo = None
     try:
         demo = build_demo(grader, examples, limits, files, disagreements)
-        launch(demo, given, examples)
-        # The page is there; uploads wait until the model is, too.
-        threading.Thread(target=load, args=(grader, given, examples, stop), daemon=True).start()
+        if ON_ZERO_GPU:
+            load(grader, given, examples, stop)
+            launch(demo, given, examples)
+        else:
+            launch(demo, given, examples)
+            # The page is there; uploads wait until the model is, too.
+            threading.Thread(target=load, args=(grader, given, examples, stop), daemon=True).start()
         while (reason := reason_to_stop(stop)) is None:
             # Gradio's `delete_cache` knows the files of finished browser uploads only: it leaves what comes over MCP,
             # unfinished uploads and copies of reports.

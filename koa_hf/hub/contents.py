@@ -36,11 +36,52 @@ SPACE_REQUIREMENTS = (
 )
 """Packages that the demo imports. Training, evaluation and data sets need more, which a Space need not install."""
 
+
+@dataclass(frozen=True)
+class Hardware:
+    """A kind of machine that a Space runs on, and what its card and requirements say for it.
+
+    Attributes:
+        flavour: the Hub's name of it.
+        python: version of Python.
+        torch: lines of requirements.txt that take the place of the project's torch and torchvision.
+        left_out: packages of `SPACE_REQUIREMENTS` that are of no use there.
+        about: a sentence for the card.
+    """
+
+    flavour: str
+    python: str
+    torch: tuple[str, ...]
+    left_out: tuple[str, ...]
+    about: str
+
+
+HARDWARE = {
+    "cpu-basic": Hardware(
+        "cpu-basic",
+        "3.11",
+        (),
+        (),
+        "CPU basic hardware is enough: an image takes about a second.",
+    ),
+    # huggingface.co/docs/hub/spaces-zerogpu, of August 2026: the versions of Python and torch; no torch.compile.
+    "zero": Hardware(
+        "zero-a10g",
+        "3.12.12",
+        ("torch>=2.8,<2.12", "torchvision>=0.23,<0.27", "spaces>=0.51,<1"),
+        ("openvino",),
+        "ZeroGPU lends a GPU for each grading; a free account can host such a Space.",
+    ),
+}
+"""By the name that `koa push space --hardware` takes."""
+
+THUMBNAIL = "thumbnail.png"
+
 _CARDS = {"dataset": DatasetCard, "model": ModelCard, "space": SpaceCard}
 _CARD_KEYS = {
     "dataset": ("license", "pretty_name", "task_categories", "configs", "dataset_info"),
     "model": ("license", "library_name", "pipeline_tag", "tags"),
-    "space": ("title", "sdk", "sdk_version", "app_file", "license", "models"),
+    "space": ("title", "sdk", "sdk_version", "python_version", "app_file", "license", "models", "preload_from_hub"),
 }
 
 
@@ -53,12 +94,14 @@ class Contents:
         files: path in the repository -> a local file, or its content.
         owned: shell patterns; files on the Hub that match but are not among `files` are deleted.
         serves: (Hub id, revision) of the model that a Space serves, which must be on the Hub already.
+        hardware: the Hub's name of the machine that a new Space is created with.
     """
 
     kind: str
     files: dict[str, Path | bytes]
     owned: tuple[str, ...]
     serves: tuple[str, str | None] | None = None
+    hardware: str | None = None
 
     def sizes(self) -> dict[str, int]:
         """Path of every file -> its size in bytes."""
@@ -138,7 +181,13 @@ def of_model(folder: Path, repo_id: str, dataset_id: str | None = None) -> Conte
     return contents
 
 
-def of_space(repo_id: str, model: str, model_revision: str | None = None) -> Contents:
+def of_space(
+    repo_id: str,
+    model: str,
+    model_revision: str | None = None,
+    hardware: str = "cpu-basic",
+    dataset_id: str | None = None,
+) -> Contents:
     """The demo as a Space: app.py, koa_hf/ and the file KOA_MODEL, which names the model to serve.
 
     The files run by themselves, on the Hub or elsewhere: `pip install -r requirements.txt && python app.py`.
@@ -147,13 +196,15 @@ def of_space(repo_id: str, model: str, model_revision: str | None = None) -> Con
         repo_id: of the Space, for the card.
         model: Hub id of the model to serve.
         model_revision: branch, tag or commit of it; by default the newest when the Space starts.
+        hardware: one of `HARDWARE`.
+        dataset_id: Hub id of the model's training data, for the card.
 
     Raises:
         KoaError: the package is not in a checkout of the project, which holds app.py.
     """
     package = Path(__file__).resolve().parents[1]
     project = package.parent
-    needed = {name: project / name for name in ("app.py", "requirements.txt", "LICENSE")}
+    needed = {name: project / name for name in ("app.py", "requirements.txt", "LICENSE", "docs/demo.png")}
     if missing := [name for name, path in needed.items() if not path.is_file()]:
         raise KoaError(f"{project} has no {missing[0]}; run `koa push space` in a checkout of the project.")
     files: dict[str, Path | bytes] = {"app.py": needed["app.py"], "LICENSE": needed["LICENSE"]}
@@ -162,15 +213,20 @@ def of_space(repo_id: str, model: str, model_revision: str | None = None) -> Con
         for path in sorted(package.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }
-    files["requirements.txt"] = _space_requirements(needed["requirements.txt"].read_text()).encode()
+    machine = HARDWARE[hardware]
+    files["requirements.txt"] = _space_requirements(needed["requirements.txt"].read_text(), machine).encode()
     files[MODEL_NAME_FILE] = (f"{model}@{model_revision}" if model_revision else model).encode() + b"\n"
-    files[CARD] = str(_space_card(repo_id, model, model_revision)).encode()
-    contents = Contents("space", files, ("koa_hf/*",), serves=(model, model_revision))
+    files[THUMBNAIL] = needed["docs/demo.png"]
+    files[CARD] = str(_space_card(repo_id, model, model_revision, machine, dataset_id)).encode()
+    served = (model, model_revision)
+    contents = Contents("space", files, ("koa_hf/*",), serves=served, hardware=machine.flavour)
     _check_card(contents, project)
     return contents
 
 
-def _space_card(repo_id: str, model: str, model_revision: str | None) -> SpaceCard:
+def _space_card(
+    repo_id: str, model: str, model_revision: str | None, machine: Hardware, dataset_id: str | None
+) -> SpaceCard:
     data = SpaceCardData(
         title="Knee X-ray grading",
         emoji="🦵",
@@ -178,14 +234,17 @@ def _space_card(repo_id: str, model: str, model_revision: str | None) -> SpaceCa
         colorTo="blue",
         sdk="gradio",
         sdk_version=version("gradio"),
-        python_version="3.11",
+        python_version=machine.python,
         app_file="app.py",
         pinned=False,
         license="apache-2.0",
-        suggested_hardware="cpu-basic",
+        suggested_hardware=machine.flavour,
         short_description="Knee osteoarthritis grades from X-rays (research)",
+        thumbnail=f"https://huggingface.co/spaces/{repo_id}/resolve/main/{THUMBNAIL}",
         models=[model],
-        tags=["medical", "x-ray", "knee", "osteoarthritis", "kellgren-lawrence"],
+        datasets=[dataset_id] if dataset_id else None,
+        preload_from_hub=[model],
+        tags=["medical", "x-ray", "knee", "osteoarthritis", "kellgren-lawrence", "mcp-server"],
     )
     served = f"[{model}](https://huggingface.co/{model})" + (f" at `{model_revision}`" if model_revision else "")
     return SpaceCard(
@@ -193,7 +252,7 @@ def _space_card(repo_id: str, model: str, model_revision: str | None) -> SpaceCa
         f"# Knee X-ray grading\n\n"
         f"Grades knee radiographs on the Kellgren-Lawrence scale with {served}.\n\n"
         f"**{RESEARCH_USE_NOTICE}**\n\n"
-        "CPU basic hardware is enough: an image takes about a second. Uploads are not kept. The file `KOA_MODEL`\n"
+        f"{machine.about} Uploads are not kept. The file `KOA_MODEL`\n"
         "names the model; a variable `KOA_MODEL` in the Space's settings overrides it. A private model needs a secret\n"
         "`HF_TOKEN` with read access.\n\n"
         "To run it on your own machine:\n\n"
@@ -204,16 +263,19 @@ def _space_card(repo_id: str, model: str, model_revision: str | None) -> SpaceCa
     )
 
 
-def _space_requirements(requirements: str) -> str:
+def _space_requirements(requirements: str, machine: Hardware) -> str:
+    replaced = {re.match(r"[a-z]+", line)[0] for line in machine.torch}
+    wanted = set(SPACE_REQUIREMENTS) - set(machine.left_out) - replaced
     lines = [
         line
         for line in requirements.splitlines()
-        if (match := re.match(r"[A-Za-z0-9_.-]+", line)) and match[0].lower() in SPACE_REQUIREMENTS
+        if (match := re.match(r"[A-Za-z0-9_.-]+", line)) and match[0].lower() in wanted
     ]
-    return (
-        "# CPU builds of torch and torchvision: a tenth of the size, and basic Space hardware has no GPU.\n"
-        "--extra-index-url https://download.pytorch.org/whl/cpu\n" + "\n".join(lines) + "\n"
+    cpu_only = (
+        "# CPU builds of torch and torchvision: a tenth of the size, and this hardware has no GPU.",
+        "--extra-index-url https://download.pytorch.org/whl/cpu",
     )
+    return "\n".join((*(machine.torch or cpu_only), *lines)) + "\n"
 
 
 def _drawn_knee(grade: int) -> bytes:

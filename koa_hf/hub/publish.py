@@ -109,7 +109,7 @@ def publish(
         made = []  # calls that undo what was created
         if not existing:
             made.append(lambda: api.delete_repo(**here, missing_ok=True))
-            sdk = {"space_sdk": "gradio"} if kind == "space" else {}
+            sdk = {"space_sdk": "gradio", "space_hardware": contents.hardware} if kind == "space" else {}
             _creating(lambda: api.create_repo(**here, private=not public, **sdk))
         try:
             if branch not in branches:

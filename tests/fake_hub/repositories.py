@@ -40,7 +40,7 @@ async def create(hub: HubApp, call: Call) -> Response:
     url = f"{call.endpoint}/{views.prefix(kind)}{repository_id}"
     private = body.get("visibility") == "private" or body.get("private") is True
     try:
-        hub.store.create(kind, repository_id, private, call.caller.account, body.get("sdk"))
+        hub.store.create(kind, repository_id, private, call.caller.account, body.get("sdk"), body.get("hardware"))
     except HubError as error:
         error.body["url"] = url
         raise

@@ -72,6 +72,7 @@ class Repository:
     created: str
     gated: str | bool = False
     sdk: str | None = None
+    hardware: str | None = None
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -136,7 +137,15 @@ class Store:
         """The repository, whoever may see it."""
         return self.repositories.get((kind, repository_id))
 
-    def create(self, kind: str, repository_id: str, private: bool, author: str, sdk: str | None = None) -> Repository:
+    def create(
+        self,
+        kind: str,
+        repository_id: str,
+        private: bool,
+        author: str,
+        sdk: str | None = None,
+        hardware: str | None = None,
+    ) -> Repository:
         """A new repository with the Hub's first commit: .gitattributes, and a Space's README.md.
 
         Raises:
@@ -145,7 +154,7 @@ class Store:
         with self.lock:
             if self.repository(kind, repository_id):
                 raise HubError(409, f"You already created this {kind} repo")
-            repository = Repository(kind, repository_id, private, created=_now(), sdk=sdk)
+            repository = Repository(kind, repository_id, private, created=_now(), sdk=sdk, hardware=hardware)
             attributes = "".join(f"*{suffix} filter=lfs diff=lfs merge=lfs -text\n" for suffix in LFS_SUFFIXES)
             files = {".gitattributes": self.add_content(attributes.encode())}
             if kind == "space":
