@@ -1,6 +1,7 @@
 """Atomic writes, and deletion of old files."""
 
 import contextlib
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it replaces `path` when the block ends without an error.
 
+    Its name is unique: of two processes that write the same file, on one machine or two, each writes a whole one.
     Symbolic links and devices, such as /dev/stdout, are written to directly, because a rename would replace them.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         yield path
         return
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         yield partial
         partial.replace(path)

@@ -11,9 +11,9 @@ from koa_hf.cli import COMMANDS, main
 from tests.demo import REPOSITORY
 
 COMMAND_LINES = [[name] for name in COMMANDS] + [
-    ["cohort", "build"],
+    *(["cohort", verb] for verb in ("build", "grade", "report")),
     *(["dataset", verb] for verb in ("build", "verify")),
-    *(["push", kind] for kind in ("dataset", "model", "space")),
+    *(["push", kind] for kind in ("dataset", "cohort", "model", "space")),
 ]
 
 
@@ -50,6 +50,7 @@ def test_help_lists_the_commands_and_imports_nothing_slow():
         (["report", "README.md", "--pdf", "no/folder/report.pdf"], "no/folder is not a folder that exists"),
         (["dataset", "verify", ".", "--json", "no/folder/verification.json"], "no/folder is not a folder that exists"),
         (["cohort", "build", "nowhere", "out"], "error: nowhere does not exist"),
+        (["cohort", "report", "nowhere"], "error: nowhere does not exist"),
         (["card", "no/run"], "error: no/run does not exist"),
         (["checksums", "no/run"], "no/run has no checksums.json"),
     ],

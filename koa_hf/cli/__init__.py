@@ -3,7 +3,7 @@
 - `grade`: `koa grade`
 - `report`: `koa report`
 - `dataset`: `koa dataset build`, `koa dataset verify` and `koa phantom`
-- `cohort`: `koa cohort build`
+- `cohort`: `koa cohort build`, `koa cohort grade` and `koa cohort report`
 - `push`: `koa push`, `koa card` and `koa checksums`
 - `options`: what several commands share
 

@@ -1,4 +1,4 @@
-"""`koa push dataset`, `koa push model`, `koa push space`, `koa card` and `koa checksums`."""
+"""`koa push dataset`, `koa push cohort`, `koa push model`, `koa push space`, `koa card` and `koa checksums`."""
 
 import argparse
 from pathlib import Path
@@ -34,6 +34,12 @@ def define_push(parser: argparse.ArgumentParser) -> None:
     dataset.add_argument("folder", metavar="DIR", type=Path, help="written by `koa dataset build`")
     _add_push_options(dataset)
     dataset.set_defaults(collect=lambda args: contents.of_dataset(args.folder, args.repo_id))
+
+    cohort = kinds.add_parser("cohort", help="publish the films or the grades of a cohort")
+    describe(cohort, PUSH, "koa push cohort data/grades user/knee-grades")
+    cohort.add_argument("folder", metavar="DIR", type=Path, help="of `koa cohort build --embed` or `koa cohort grade`")
+    _add_push_options(cohort)
+    cohort.set_defaults(collect=lambda args: contents.of_cohort(args.folder, args.repo_id))
 
     model = kinds.add_parser("model", help="publish a model folder")
     describe(model, PUSH, "koa push model runs/strong user/koa-xception --dataset user/knee-kl --tag v1.0")

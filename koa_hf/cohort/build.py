@@ -340,7 +340,7 @@ _CARD = """\
 # A cohort of knee radiographs
 
 {films} films, listed by `koa cohort build`; {duplicates} of them repeat the content of an earlier one. {left_out} other
-files were left out; `left_out.csv` beside this card gives the reason for each.
+files were left out.
 
 > {notice}
 
@@ -359,7 +359,12 @@ films = load_dataset("FOLDER_OR_HUB_ID", split="films")
 
 
 def _card(built: Built, size: int, keep_ids: bool) -> DatasetCard:
-    data = DatasetCardData(pretty_name="A cohort of knee radiographs", tags=["medical", "radiology", "x-ray", "knee"])
+    data = DatasetCardData(
+        license="other",
+        pretty_name="A cohort of knee radiographs",
+        task_categories=["image-classification"],
+        tags=["medical", "radiology", "x-ray", "knee"],
+    )
     info = datasets.SplitInfo(name=SPLIT, num_bytes=size, num_examples=built.films)
     MetadataConfigs(default={"data_files": [{"split": SPLIT, "path": "data/*.parquet"}]}).to_dataset_card_data(data)
     DatasetInfosDict(

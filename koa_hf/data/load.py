@@ -1,7 +1,9 @@
 """Load a built data set from a folder, or from one commit of the Hub with its files checked against their checksums."""
 
+import contextlib
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
@@ -42,11 +44,21 @@ def load_dataset(
     elif path.is_absolute() or str(path_or_id).startswith((".", "~")) or len(path.parts) > 2:
         raise KoaError(f"{path_or_id} doesn't exist; give a folder written by `koa dataset build`.")
     name = str(path if path.exists() else path_or_id)
-    try:
+    with explained(name, configuration, revision):
         if path.exists():
             loaded = datasets.load_dataset(path_or_id, configuration)
         else:
             loaded = _load_from_hub(str(path_or_id), configuration, revision)
+    for split, part in loaded.items():
+        check_columns(part.column_names, f"split {split!r} of {name}")
+    return loaded
+
+
+@contextlib.contextmanager
+def explained(name: str, configuration: str = "default", revision: str | None = None) -> Iterator[None]:
+    """Turn what `datasets` raises while it loads `name`, a folder or an id on the Hub, into a KoaError."""
+    try:
+        yield
     except (ConnectionError, OfflineModeIsEnabled, httpx.TransportError) as error:
         raise KoaError(
             f"{name} is not a local folder, and the Hugging Face Hub can't be reached, or the connection broke; "
@@ -67,9 +79,6 @@ def load_dataset(
         if "BuilderConfig" not in str(error):
             raise
         raise KoaError(f"{name} has no configuration {configuration!r}; its card lists those it has.") from error
-    for split, part in loaded.items():
-        check_columns(part.column_names, f"split {split!r} of {name}")
-    return loaded
 
 
 def dataset_fingerprint(dataset: datasets.Dataset) -> str:
@@ -100,7 +109,7 @@ def _load_from_hub(dataset_id: str, configuration: str, revision: str | None) ->
         KoaError: the cache lacks the revision asked for, or a file is damaged after a second download.
         Exception: anything `datasets` raises.
     """
-    commit = _commit_of_revision(dataset_id, revision)
+    commit = commit_of_revision(dataset_id, revision)
 
     def fetch(**options) -> datasets.DatasetDict:
         options |= {"revision": commit or revision}
@@ -141,7 +150,8 @@ def commit_of(loaded: datasets.DatasetDict) -> str | None:
     return folder if re.fullmatch("[0-9a-f]{40}", folder) else None
 
 
-def _commit_of_revision(dataset_id: str, revision: str | None) -> str | None:
+def commit_of_revision(dataset_id: str, revision: str | None) -> str | None:
+    """Hub commit of a branch, tag or commit; None if it can't be found out."""
     try:
         return resolve_revision(dataset_id, repo_type="dataset", revision=revision).resolved
     except (RevisionResolutionError, HfHubHTTPError, HFValidationError, OSError):

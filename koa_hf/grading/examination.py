@@ -52,6 +52,20 @@ class Examination:
     whole: bool
 
 
+@dataclass(frozen=True)
+class FoundKnees:
+    """The knees of one film, cropped and not yet graded.
+
+    Attributes:
+        boxes, whole: as in `Examination`.
+        crops: for each of `boxes`, or for the whole image, the radiograph to grade, and the extra crops graded with it.
+    """
+
+    boxes: tuple[KneeBox, ...]
+    whole: bool
+    crops: tuple[tuple[Radiograph, ...], ...]
+
+
 def examine(
     grader: KneeGrader, films: Sequence[Radiograph], boxes: Sequence[KneeBox] | None = None, as_it_is: bool = False
 ) -> list[Examination]:
@@ -64,28 +78,33 @@ def examine(
     Raises:
         KoaError: more than `koa_hf.imaging.localiser.MOST_KNEES` boxes, or a box without anything of the film in it.
     """
-    found, wholes = [], []
-    for film in films:
-        in_film = () if as_it_is else localiser.find_knees(film) if boxes is None else tuple(boxes)
-        whole = len(in_film) == 1 and in_film[0].whole
-        in_film = () if whole else in_film
-        if len(in_film) > MOST_KNEES:
-            raise KoaError(f"there are {len(in_film)} boxes; a film has at most {MOST_KNEES} knees, so remove some.")
-        found.append(tuple(sorted(in_film, key=lambda knee: knee.box[0] + knee.box[2])))
-        wholes.append(whole)
-    # For each knee its crop, followed by the extra crops that are graded with it; for a film without any, the film.
-    crops = [
-        crops
-        for film, in_film in zip(films, found, strict=True)
-        for crops in [_crops(film, knee) for knee in in_film] or [[film]]
+    found = [find(film, boxes, as_it_is) for film in films]
+    graded = grade_found(grader, found)
+    return [
+        Examination(film, one.boxes, knees, one.whole) for film, one, knees in zip(films, found, graded, strict=True)
     ]
-    radiographs = [_noted_if_small(first) for first, *_ in crops]
+
+
+def find(film: Radiograph, boxes: Sequence[KneeBox] | None = None, as_it_is: bool = False) -> FoundKnees:
+    """Find the knees on a film and crop them, the part of `examine` that needs no grader; arguments and errors as
+    there."""
+    in_film = () if as_it_is else localiser.find_knees(film) if boxes is None else tuple(boxes)
+    whole = len(in_film) == 1 and in_film[0].whole
+    in_film = () if whole else in_film
+    if len(in_film) > MOST_KNEES:
+        raise KoaError(f"there are {len(in_film)} boxes; a film has at most {MOST_KNEES} knees, so remove some.")
+    in_film = tuple(sorted(in_film, key=lambda knee: knee.box[0] + knee.box[2]))
+    crops = [_crops(film, knee) for knee in in_film] or [[film]]
+    return FoundKnees(in_film, whole, tuple((_noted_if_small(first), *extra) for first, *extra in crops))
+
+
+def grade_found(grader: KneeGrader, found: Sequence[FoundKnees]) -> list[tuple[GradedKnee, ...]]:
+    """Grade the knees found on some films in one forward pass; for each film its knees."""
+    crops = [knee for one in found for knee in one.crops]
+    radiographs = [first for first, *_ in crops]
     gradings = grader.grade_batch(radiographs, [extra for _, *extra in crops])
     knees = iter(map(GradedKnee, gradings, radiographs))
-    return [
-        Examination(film, in_film, tuple(_boxed(next(knees), knee) for knee in in_film or [None]), whole)
-        for film, in_film, whole in zip(films, found, wholes, strict=True)
-    ]
+    return [tuple(_boxed(next(knees), knee) for knee in one.boxes or [None]) for one in found]
 
 
 def _boxed(knee: GradedKnee, found: KneeBox | None) -> GradedKnee:

@@ -141,6 +141,43 @@ def of_dataset(folder: Path, repo_id: str) -> Contents:
     return contents
 
 
+def of_cohort(folder: Path, repo_id: str) -> Contents:
+    """Parquet files and card of a cohort: its films, listed by `koa cohort build --embed`, or their grades.
+
+    Raises:
+        KoaError: another folder, not complete, or one that holds paths of this machine instead of films.
+    """
+    # Imported here, as above.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets.info import DatasetInfosDict
+
+    from koa_hf.data import dataset_card
+
+    shards = sorted(folder.glob("data/*.parquet"))
+    if not shards:
+        raise KoaError(f"{folder} holds no cohort (no data/*.parquet); give a folder of `koa cohort build` or `grade`.")
+    card = _card_text(folder)
+    try:
+        splits = DatasetInfosDict.from_directory(folder)["default"].splits
+        expected = sum(split.num_examples for split in splits.values())
+        if sum(pq.read_metadata(shard).num_rows for shard in shards) != expected:
+            raise KoaError(f"{folder} is not complete: its card states {expected} rows; build or grade it again.")
+        if "image" in pq.read_schema(shards[0]).names:
+            first = next(pq.ParquetFile(shards[0]).iter_batches(1, columns=["image"])).to_pylist()[0]
+            if first["image"]["bytes"] is None:
+                raise KoaError(f"{folder} holds paths of this machine, not films; build it with --embed to publish it.")
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise KoaError(f"{folder} is damaged ({str(error).splitlines()[0]}); build or grade it again.") from error
+    files: dict[str, Path | bytes] = {shard.relative_to(folder).as_posix(): shard for shard in shards}
+    files[CARD] = card.replace(dataset_card.PLACEHOLDER, repo_id).encode()
+    if (folder / "run.json").exists():
+        files["run.json"] = without_local_paths(folder / "run.json")
+    contents = Contents("dataset", files, ("data/*.parquet",))
+    _check_card(contents, folder)
+    return contents
+
+
 def of_model(folder: Path, repo_id: str, dataset_id: str | None = None) -> Contents:
     """`MODEL_FILES` of a model folder, and drawn knees as examples for the model page's widget.
 

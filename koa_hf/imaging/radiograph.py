@@ -130,7 +130,9 @@ def read_header(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
         return dicom.read_header(data, name, max_pixels)
     with _opened(data, name, max_pixels) as image:
         width, height = image.size
-        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # as `ImageOps.exif_transpose`
+        # Pillow decodes a PNG to look for Exif behind its pixels.
+        exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
+        sideways = exif.get(ExifTags.Base.Orientation, 1) >= 5  # as `ImageOps.exif_transpose`
         notes = (_SEVERAL_PAGES,) if _has_pages(image) else ()
         return Header(*((height, width) if sideways else (width, height)), notes=notes)
 

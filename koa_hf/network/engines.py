@@ -124,7 +124,9 @@ class OpenVinoEngine:
         self._lock = threading.Lock()  # one computation at a time: each takes all cores
         try:
             file = _converted(network, network.int8 if precision == "int8" else None)
-            self._compiled = compile_for_cpu(file, precision, PERFORMANCE_HINT="LATENCY")
+            # As many threads as torch: by OMP_NUM_THREADS, several processes share the cores of one machine.
+            options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+            self._compiled = compile_for_cpu(file, precision, **options)
             if precision == "bf16":
                 _check_in_bf16(network, self._compiled, file.with_name("bf16-is-close"))
         except (OSError, RuntimeError) as error:
