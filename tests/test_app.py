@@ -5,11 +5,15 @@ import os
 import urllib.request
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import gradio as gr
 import jsonschema
 import numpy as np
 import pytest
+from gradio import processing_utils
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from mcp import ClientSession
@@ -18,7 +22,9 @@ from PIL import Image
 from pypdf import PdfReader
 
 import app
-from koa_hf.demo.api import DESCRIPTIONS, HEAT_MAP_HEIGHT
+from koa_hf.demo.api import DESCRIPTIONS, HEAT_MAP_HEIGHT, Api
+from koa_hf.demo.batch import Limits
+from koa_hf.demo.endpoints import PageWithApi, add_api
 from koa_hf.grades import RESEARCH_USE_NOTICE
 from koa_hf.grading.result import Grading
 from koa_hf.imaging import phantom
@@ -112,6 +118,28 @@ def test_a_data_uri_may_be_passed_as_it_is(client, knee_png):
     assert graded["sha256"] == client.predict(handle_file(knee_png), api_name="/grade")["sha256"]
     (row,) = client.predict([data_uri(knee_png)], api_name="/grade_many")
     assert row["grade"] in range(5)
+
+
+def test_a_public_url_may_be_passed_as_it_is(knee_png, tmp_path, monkeypatch):
+    # Gradio fetches from public addresses only; this machine counts as one here.
+    monkeypatch.setattr(processing_utils, "PUBLIC_HOSTNAME_WHITELIST", ["127.0.0.1"])
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    with PageWithApi() as page:
+        add_api(Api(None, Limits(), tmp_path))
+    grade = next(function for function in page.fns.values() if function.api_name == "grade")
+    folder = partial(SimpleHTTPRequestHandler, directory=str(knee_png.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), folder) as web, ThreadPoolExecutor() as beside:
+        beside.submit(web.serve_forever)
+
+        def received(name: str) -> str:
+            url = f"http://127.0.0.1:{web.server_port}/{name}"
+            return beside.submit(lambda: asyncio.run(page.preprocess_data(grade, [url], None))).result()[0]
+
+        fetched = received("knee.png")
+        with pytest.raises(gr.Error, match="no X-ray could be fetched"):
+            received("nothing.png")
+        web.shutdown()
+    assert Path(fetched).read_bytes() == knee_png.read_bytes()
 
 
 def test_a_zip_is_sent_to_the_endpoint_that_opens_zips(client, knee_png, tmp_path):
