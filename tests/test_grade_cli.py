@@ -10,6 +10,7 @@ from koa_hf.cli import main
 from koa_hf.grading.result import Grading
 from koa_hf.imaging import phantom
 from koa_hf.report.csv_table import COLUMNS
+from tests.helpers import zipped
 from train.pictures.composites import Crop, compose
 
 
@@ -50,6 +51,19 @@ def test_an_unreadable_file_is_named_at_the_end_and_stops_nothing(xrays, model_f
     assert len(rows) == 3
     assert "not an image" in rows[str(broken)]["error"]
     assert rows[str(xrays / "a.png")]["grade"]
+
+
+def test_the_x_rays_in_a_zip_are_graded_and_what_is_none_is_named(xrays, model_folder, tmp_path, capsys):
+    together, damaged = tmp_path / "together.zip", tmp_path / "damaged.zip"
+    together.write_bytes(zipped({"visit/a.png": (xrays / "a.png").read_bytes(), "letter.png": b"Dear colleague"}))
+    damaged.write_bytes(together.read_bytes()[:200])
+    assert main(["grade", str(together), str(xrays / "a.png"), str(damaged), *loading(model_folder), "--json"]) == 2
+    said = capsys.readouterr()
+    inside, letter, alone, cut = map(json.loads, said.out.splitlines())
+    assert (inside["file"], inside["sha256"]) == (f"{together}/visit/a.png", alone["sha256"])
+    assert letter["error"].startswith(f"{together}/letter.png is not an image")
+    assert cut["error"].startswith(f"{damaged} is a damaged zip")
+    assert "graded 2 of 4 with" in said.err
 
 
 def test_json_on_stdout_is_one_object_a_file_and_nothing_else(xrays, model_folder, capsys):

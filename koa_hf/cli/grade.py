@@ -1,6 +1,7 @@
 """`koa grade`: grade many radiographs, to a table, CSV or JSON."""
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ from koa_hf.errors import KoaError
 from koa_hf.grades import NUM_GRADES, RESEARCH_USE_NOTICE
 from koa_hf.grading.examination import examine
 from koa_hf.grading.result import Grading, KneeGrader, NotGraded, percent
-from koa_hf.imaging import radiograph
+from koa_hf.imaging import archive, radiograph
 from koa_hf.progress import ProgressBar
 from koa_hf.report.csv_table import COLUMNS, csv_writer, row_of
 
@@ -25,9 +26,9 @@ LONGEST_TABLE = 30  # files; results of more are for a CSV file, not for a scree
 ROOM_FOR_PROBABILITIES = 105  # columns of a terminal
 
 GRADE = """\
-Grade knee radiographs. Folders are searched recursively. The knees on a larger film are found, and each is graded
-separately. A file that can't be read is named at the end and does not stop the others; the exit code is then 2.
-The CSV has one row per knee, the JSON one object per knee, with the same fields."""
+Grade knee radiographs. Folders are searched recursively, and zips opened. The knees on a larger film are found, and
+each is graded separately. A file that can't be read is named at the end and does not stop the others; the exit code is
+then 2. The CSV has one row per knee, the JSON one object per knee, with the same fields."""
 
 
 def define_grade(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +38,7 @@ def define_grade(parser: argparse.ArgumentParser) -> None:
         GRADE,
         "koa grade knee.png",
         "koa grade xrays/ --csv grades.csv",
+        "koa grade xrays.zip --csv grades.csv",
         "koa grade xrays/ more/*.png --model user/koa-xception --revision main --json > grades.jsonl",
     )
     parser.epilog = "\n".join(
@@ -47,7 +49,9 @@ def define_grade(parser: argparse.ArgumentParser) -> None:
             *(f"  {column}: {text}" for column, text in COLUMNS.items()),
         ]
     )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="radiographs, or folders of them")
+    parser.add_argument(
+        "paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER", help="radiographs, or folders or zips of them"
+    )
     add_model_options(parser)
     parser.add_argument("--whole", action="store_true", help="grade each image as a whole, without finding knees in it")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results to FILE")
@@ -57,18 +61,19 @@ def define_grade(parser: argparse.ArgumentParser) -> None:
 
 def run_grade(args: argparse.Namespace) -> int:
     files = find_files(args.paths)
+    total = sum(map(_count, files))
     if args.csv:
         check_output(args.csv)
     graded, failed, knees = [], [], 0
     # Opened before the model is loaded: a path that can't be written should not cost that wait.
     with csv_writer(args.csv) as writer:
         grader = load_grader(args)
-        progress = ProgressBar(grade_files(grader, files, args.whole), "grading", total=len(files), unit="file")
+        progress = ProgressBar(grade_files(grader, files, args.whole), "grading", total=total, unit="file")
         for outcomes in progress:
             failed += [one for one in outcomes if isinstance(one, NotGraded)]
             found = [one for one in outcomes if isinstance(one, Grading)]
             knees += len(found)
-            if len(files) <= LONGEST_TABLE:
+            if total <= LONGEST_TABLE:
                 graded += found
             if writer:
                 writer.writerows(map(row_of, outcomes))
@@ -81,8 +86,8 @@ def run_grade(args: argparse.Namespace) -> int:
 
     # Results go to stdout and everything else to stderr, so that a pipe carries results only.
     where = f"; results in {args.csv}" if args.csv else ""
-    done = len(files) - len(failed)
-    what = f"{done} of {len(files)}" + (f" ({knees} knees)" if knees != done else "")
+    done = total - len(failed)
+    what = f"{done} of {total}" + (f" ({knees} knees)" if knees != done else "")
     how = f"{grader.model_id}, version {grader.revision}, computed by {grader.engine}"
     print(f"graded {what} with {how}{where}", file=sys.stderr)
     for remark in filter(None, (grader.note, RESEARCH_USE_NOTICE)):
@@ -117,22 +122,53 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def grade_files(grader: KneeGrader, files: Sequence[Path], whole: bool = False) -> Iterator[list[Grading | NotGraded]]:
-    """Yield the outcomes of each file, in order: a grading per knee, or the error.
+    """Yield the outcomes of each X-ray, in order: a grading per knee, or the error. Zips are opened.
 
     Args:
         whole: grade every image as a whole, without finding knees in it.
     """
-    for first in range(0, len(files), BATCH_SIZE):
-        batch = files[first : first + BATCH_SIZE]
-        films, errors = {}, {}
-        for file in batch:
+    sources = _sources(files)
+    while batch := list(itertools.islice(sources, BATCH_SIZE)):
+        films: list[radiograph.Radiograph | NotGraded] = []
+        for name, source in batch:
             try:
-                films[file] = radiograph.read(file, name=str(file))
+                if isinstance(source, KoaError):
+                    raise source
+                films.append(radiograph.read(source, name=name))
             except KoaError as error:
-                errors[file] = NotGraded(file=str(file), error=str(error))
-        examinations = dict(zip(films, examine(grader, list(films.values()), as_it_is=whole), strict=True))
-        for file in batch:
-            yield [errors[file]] if file in errors else [knee.grading for knee in examinations[file].knees]
+                films.append(NotGraded(file=name, error=str(error)))
+        read = [film for film in films if not isinstance(film, NotGraded)]
+        examinations = iter(examine(grader, read, as_it_is=whole))
+        for film in films:
+            yield [film] if isinstance(film, NotGraded) else [knee.grading for knee in next(examinations).knees]
+
+
+def _sources(files: Iterable[Path]) -> Iterator[tuple[str, Path | bytes | KoaError]]:
+    """Each X-ray's name and where to read it from; those in a zip with its name before theirs."""
+    for file in files:
+        if not _is_zip(file):
+            yield str(file), file
+            continue
+        try:
+            for name, content in archive.unpack(file.read_bytes(), str(file)):
+                yield f"{file}/{name}", content
+        except KoaError as error:
+            yield str(file), error
+
+
+def _count(file: Path) -> int:
+    """Number of X-rays in a file; one, unless it is a zip."""
+    try:
+        return len(archive.names(file.read_bytes(), str(file))) if _is_zip(file) else 1
+    except KoaError:
+        return 1
+
+
+def _is_zip(file: Path) -> bool:
+    try:
+        return archive.is_archive(file)
+    except OSError:  # for `radiograph.read` to say
+        return False
 
 
 def print_table(console: Console, gradings: Sequence[Grading]) -> None:
