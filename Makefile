@@ -9,10 +9,11 @@ BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 7860
 MODEL ?=
+MINUTES ?= 10
 # Two test files at a time; PYTEST_OPTIONS= for one.
 PYTEST_OPTIONS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test test-slow bench lint format browser clean
+.PHONY: help install demo test test-slow bench fuzz lint format browser clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +31,9 @@ test-slow: $(VENV)/.dev browser  ## run the slow tests too
 
 bench: $(VENV)/.bench  ## run the speed benchmarks (an hour; uses KOA_DATA, KOA_WEIGHTS)
 	$(BIN)/python benchmarks/all.py
+
+fuzz: $(VENV)/.dev  ## send hostile files for MINUTES=N through the reader and a running demo
+	$(BIN)/python benchmarks/studies/fuzz.py --minutes $(MINUTES)
 
 lint: $(VENV)/.dev  ## check style and import rules
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
