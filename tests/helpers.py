@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from koa_hf.grading.result import Grading
+from koa_hf.imaging import radiograph
 
 
 def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -63,6 +64,19 @@ def grading(**said) -> Grading:
         "heatmap": np.zeros((5, 4, 4), np.float32),
     }
     return Grading(**{**values, **said})
+
+
+class Stub:
+    """Grades everything KL 2."""
+
+    model_id, revision, note = "stub", "0", ""
+
+    def grade_batch(self, radiographs, extra_crops=None):
+        read = [radiograph.read(one) for one in radiographs]
+        return [
+            grading(file=one.name, side=one.side, notes=one.notes, cautions=one.cautions, sha256=one.sha256)
+            for one in read
+        ]
 
 
 SMALL = [

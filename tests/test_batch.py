@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -67,6 +68,9 @@ def test_a_box_that_shows_nothing_of_the_film_is_refused(grader, film_png):
         examine(grader, [film], [inside] * 3)
     with pytest.raises(KoaError, match="twice as large"):
         examine(grader, [film], [KneeBox((-3000, -3000, 3000, 3000), None, 1.0, False)])
+    shuttered = dataclasses.replace(film, pixels=np.pad(film.pixels, ((500, 0), (0, 0))))
+    with pytest.raises(KoaError, match="shows one grey level"):
+        examine(grader, [shuttered], [inside])
 
 
 def test_a_knee_of_a_film_is_graded_as_its_crops_would_be_in_three_sizes_together(grader, film_png):

@@ -78,7 +78,7 @@ def test_every_file_is_a_film_or_is_left_out_with_a_reason(archive, tmp_path, ca
 
     found = reasons(out)
     says = {
-        "DICOM/P1/S1/IM2": "a lateral view",
+        "DICOM/P1/S1/IM2": "says lateral view",
         "DICOM/P1/S1/IM3": "its modality is MR",
         "DICOMDIR": "DICOM",
         "broken.zip": "damaged zip",

@@ -140,7 +140,7 @@ def test_files_by_other_software_give_the_same_picture_in_every_transfer_syntax(
     ]
     assert np.array_equal(read[0].pixels, read[1].pixels)
     assert np.ptp(read[0].pixels) > 200
-    assert "its modality is MR" in read[0].notes[0]
+    assert "its modality is MR" in read[0].cautions[0]
 
 
 def test_monochrome1_is_righted(knee, film):
@@ -194,10 +194,51 @@ def test_8_bits_without_a_window_are_taken_as_they_are(knee):
     assert read.notes == ()
 
 
-def test_a_window_that_shows_nothing_is_not_applied(film):
-    read = radiograph.read(written(film, WindowCenter=60000, WindowWidth=10))
-    assert "shows nothing" in read.notes[0]
+# Of 12 bits: beyond them; a CT's window, in which all tissue is white; one of 16 bits and more, in which all is black.
+@pytest.mark.parametrize(("centre", "width"), [(60000, 10), (40, 400), (3e5, 6e5)])
+def test_a_window_that_shows_nearly_nothing_is_not_applied(centre, width, film):
+    read = radiograph.read(written(film, WindowCenter=centre, WindowWidth=width))
+    assert "shows nearly nothing" in read.notes[0]
     assert np.ptp(read.pixels) == 255
+    assert np.array_equal(read.pixels, radiograph.read(written(film)).pixels)
+
+
+def test_a_negative_rescale_slope_inverts_with_and_without_a_window(knee, film):
+    inverse = {"RescaleSlope": -1, "RescaleIntercept": 255}
+    assert np.array_equal(radiograph.read(written(255 - knee, **inverse)).pixels, knee)
+    deep = written(4080 - film, RescaleSlope=-1, RescaleIntercept=4080, **WINDOW)
+    assert np.array_equal(radiograph.read(deep).pixels, knee)
+    stretched = radiograph.read(written(4080 - film, RescaleSlope=-1, RescaleIntercept=4080)).pixels
+    assert np.array_equal(stretched, radiograph.read(written(film)).pixels)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [{"PixelSpacing": [0.1, 0.2]}, {"ImagerPixelSpacing": [0.1, 0.2]}, {"PixelAspectRatio": [1, 2]}],
+)
+def test_pixels_that_are_not_square_are_resampled(elements, knee):
+    squeezed = np.asarray(Image.fromarray(knee).resize((112, 224), Image.Resampling.BOX))
+    read = radiograph.read(written(squeezed, **elements))
+    assert np.abs(read.pixels.astype(int) - knee).mean() < 5
+    assert "not square" in read.notes[0]
+    square = radiograph.read(written(knee, PixelSpacing=[0.14, 0.14]))
+    assert (square.pixels.shape, square.notes) == ((224, 224), ())
+
+
+def test_what_a_file_leaves_out_is_assumed_and_said(knee, film):
+    untold = radiograph.read(written(film, PhotometricInterpretation=None, **WINDOW))
+    assert np.array_equal(untold.pixels, knee)
+    assert "black was assumed" in untold.notes[0]
+    for elements in ({"BitsStored": None}, {"BitsStored": None, "HighBit": None}):
+        assert np.array_equal(radiograph.read(written(film, **elements, **WINDOW)).pixels, knee)
+
+
+@pytest.mark.parametrize(("keyword", "kind"), [("FloatPixelData", "<f4"), ("DoubleFloatPixelData", "<f8")])
+def test_pixels_in_floating_point_are_read(keyword, kind, knee):
+    values = np.where(knee == knee.max(), np.nan, knee / 255).astype(kind)
+    read = radiograph.read(written(values, PixelData=None, **{keyword: values.tobytes()}))
+    seen = np.isfinite(values)
+    assert np.corrcoef(read.pixels[seen], knee[seen])[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("elements", [{"WindowCenter": "", "WindowWidth": ""}, {"WindowCenter": 5, "WindowWidth": 0}])
@@ -294,9 +335,31 @@ def test_side_and_view_are_read_where_the_file_says_them(film):
     one = radiograph.read(written(film, ImageLaterality="L", ViewPosition="AP", **WINDOW))
     other = radiograph.read(written(film, Laterality="R", ViewCodeSequence=[code], **WINDOW))
     both = radiograph.read(written(film, ImageLaterality="B", ViewPosition="DOE JANE", **WINDOW))
+    mirrored = radiograph.read(written(film, PatientOrientation=["R", "F"], **WINDOW))
     assert (one.side, one.view, one.notes) == ("left", "AP", ())
     assert (other.side, other.view, other.notes) == ("right", "PA", ())
     assert (both.side, both.view, both.notes) == (None, None, ("The file says that it shows both sides.",))
+    assert (one.orientation, mirrored.orientation, one.cautions) == (None, ("R", "F"), ())
+
+
+@pytest.mark.parametrize(
+    ("view", "code", "caution"),
+    [
+        ("AP", "", ""),
+        ("", "272479007", ""),
+        ("LL", "", "lateral"),
+        ("", "399067008", "lateral"),
+        ("SKYLINE", "", "axial"),
+        ("", "399110001", "axial"),
+        ("LLO", "", "oblique"),
+    ],
+)
+def test_a_view_that_is_not_frontal_is_a_caution(view, code, caution, film):
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code, "SCT", "view"
+    read = radiograph.read(written(film, ViewPosition=view, ViewCodeSequence=[item], **WINDOW))
+    assert len(read.cautions) == bool(caution)
+    assert all(f"says {caution} view" in said for said in read.cautions)
 
 
 # A name where something else belongs, too: pydicom's warnings and errors quote what they can't understand.
@@ -358,11 +421,14 @@ def declares(rows: int, columns: int, syntax: uid.UID) -> bytes:
             "unknown transfer syntax",
         ),
         (lambda film: written(film, Rows=0), "0 rows"),
+        (lambda film: written(film, Columns=None), "without Columns"),
+        (lambda film: written(film, BitsAllocated=None), "without BitsAllocated"),
+        (lambda film: written(film * 0), "is blank"),
         (lambda film: written(film, Rows=65535, Columns=65535), "more than 100 million pixels"),
         (lambda film: written(film, NumberOfFrames=2_000_000_000), "damaged DICOM file, or was cut short"),
-        (lambda film: written(film, NumberOfFrames=-1, BitsAllocated=12), "damaged DICOM file"),
-        (lambda film: written(film, SamplesPerPixel=7), "damaged DICOM file"),
-        (lambda film: written(film, BitsAllocated=64), "damaged DICOM file"),
+        (lambda film: written(film, NumberOfFrames=-1, BitsAllocated=12), "12 bits for a pixel .BitsAllocated"),
+        (lambda film: written(film, SamplesPerPixel=7), "7 samples in each pixel .SamplesPerPixel"),
+        (lambda film: written(film, BitsAllocated=64), "64 bits for a pixel .BitsAllocated"),
         (lambda film: written(film, PixelData=b""), "damaged DICOM file"),
         (lambda film: deflate_bomb(), "far larger inside than outside"),
         (lambda film: declares(65000, 65000, uid.JPEG2000Lossless), "damaged DICOM file"),

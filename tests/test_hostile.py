@@ -63,10 +63,10 @@ REFUSED = {
     ),
     "page.png": (b"<html><script>alert(1)</script></html>", "not an image"),
     "empty.png": (b"", "not an image|empty"),
+    "one-pixel.png": (encoded(Image.new("L", (1, 1)), "PNG"), "is blank"),
+    "constant.png": (encoded(Image.new("L", (300, 300), 90), "PNG"), "is blank"),
 }
 GRADED = {
-    "one-pixel.png": encoded(Image.new("L", (1, 1)), "PNG"),
-    "constant.png": encoded(Image.new("L", (300, 300), 90), "PNG"),
     "a-photo.dcm": encoded(KNEE, "JPEG"),
     "moving.gif": encoded(KNEE, "GIF", save_all=True, append_images=[Image.new("L", KNEE.size)]),
 }

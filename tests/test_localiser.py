@@ -66,6 +66,22 @@ def test_an_upside_down_film_has_the_same_knees_where_they_are(bilateral):
     assert crop.whole
 
 
+@pytest.mark.parametrize(("quarters", "direction"), [(1, "clockwise"), (3, "counter-clockwise")])
+def test_a_film_that_lies_on_its_side_is_turned_and_said_to_be(bilateral, quarters, direction):
+    film = Radiograph(np.ascontiguousarray(np.rot90(bilateral.pixels, quarters)), "film")
+    turned, knees = localiser.find_upright(film)
+    assert np.array_equal(turned.pixels, bilateral.pixels)
+    assert knees == find(bilateral.pixels)
+    assert f"turned by 90 degrees {direction}," in turned.notes[0]
+
+
+def test_a_film_that_stands_upright_or_shows_nothing_is_not_turned(bilateral):
+    for pixels in (bilateral.pixels, RIGHT, np.zeros((300, 200), np.uint8)):
+        for upright in (pixels, np.ascontiguousarray(pixels[::-1, ::-1])):
+            film = Radiograph(upright, "film")
+            assert localiser.find_upright(film) == (film, find(upright))
+
+
 @pytest.mark.parametrize("scale", [0.5, 2.0])
 def test_resolution_does_not_matter(bilateral, scale):
     height, width = bilateral.pixels.shape

@@ -10,6 +10,7 @@ from PIL import Image
 
 from koa_hf.errors import KoaError
 from koa_hf.imaging import phantom, radiograph
+from tests.helpers import zipped
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,35 @@ def test_16_bit_pixels_are_scaled_and_not_clipped_to_white(kind, top):
     assert read.dtype == np.uint8
     assert (read.min(), read.max()) == (0, 255)
     assert abs(np.median(read) - 127.5) <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_a_burnt_in_marker_does_not_blind_a_16_bit_file(knee, kind):
+    marked = knee.astype(np.uint16) * 4  # of 65536 levels, a film uses 1020
+    marked[:60, :60] = 65535
+    read = radiograph.read(encoded(Image.fromarray(marked), kind)).pixels
+    assert np.corrcoef(read[60:].ravel(), knee[60:].ravel())[0, 1] > 0.99
+    assert np.ptp(read[60:]) == 255
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_pixels_that_are_not_square_are_resampled(knee, kind):
+    squeezed = Image.fromarray(knee).resize((112, 224), Image.Resampling.BOX)
+    read = radiograph.read(encoded(squeezed, kind, dpi=(100, 200)))
+    assert np.abs(read.pixels.astype(int) - knee).mean() < 5
+    assert "not square" in read.notes[0]
+
+
+def test_a_blank_image_is_said_to_be_blank():
+    noise = np.random.default_rng(0).integers(128, 131, (200, 200)).astype(np.uint8)
+    for image in (Image.new("L", (300, 200), 90), Image.new("I;16", (300, 200), 900), Image.fromarray(noise)):
+        with pytest.raises(KoaError, match=r"blank\.png is blank"):
+            radiograph.read(encoded(image), "blank.png")
+
+
+def test_a_zip_is_said_to_be_one():
+    with pytest.raises(KoaError, match=r"knees\.zip is a zip; unpack it, or give it to `koa grade` or /grade_many"):
+        radiograph.read(zipped({"a.png": b""}), "knees.zip")
 
 
 def test_colour_and_palette_give_the_grey_they_show(knee):

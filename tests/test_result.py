@@ -8,8 +8,12 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
-from koa_hf.demo.api import DESCRIPTIONS
+from koa_hf.cli.grade import print_table
+from koa_hf.demo import page
+from koa_hf.demo.api import DESCRIPTIONS, SCHEMAS
+from koa_hf.demo.batch import Row
 from koa_hf.grading.examination import GradedKnee
 from koa_hf.grading.result import Grading, NotGraded
 from koa_hf.imaging import phantom
@@ -37,7 +41,7 @@ def test_every_field_is_described_once_and_is_in_the_json_the_csv_and_the_api():
         "error",
     ]
     for name, description in Grading.descriptions().items():
-        assert all(f"{name}: {description.replace('; ', ', ')}" in text for text in DESCRIPTIONS.values())
+        assert all(f"{name}: {description.replace('; ', ', ')}" in DESCRIPTIONS[endpoint] for endpoint in SCHEMAS)
         assert name in csv_table.SPREAD or name not in FIELDS or csv_table.COLUMNS[name] == description
 
 
@@ -83,3 +87,25 @@ def test_results_are_shown_and_reported_in_an_interpreter_without_torch():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"
+
+
+def test_notes_and_cautions_are_in_every_view_of_a_result():
+    said = {"notes": ("Frame 1 of 3 was read.",), "cautions": ("The file says lateral view.",)}
+    one = grading(**said)
+    knee = Radiograph(phantom.draw_knee(2, seed=2), "knee.dcm")
+    terminal = Console(file=io.StringIO(), width=200)
+    print_table(terminal, [one])
+    report = Report(GradedKnee(one, knee), knee)
+    views = {
+        "JSON": report.json(),
+        "API": str(one.to_dict()),
+        "CSV": csv_table.as_csv([one]),
+        "table on the page": str(Row(one).cells),
+        "table on the terminal": " ".join(terminal.file.getvalue().split()),
+        "page": page.knee_html(GradedKnee(one, knee), 0, knee),
+        "PDF": " ".join(text.get_text() for text in pdf_page.draw(report, 50).axes[0].texts),
+    }
+    for name, view in views.items():
+        assert all(sentence in view for sentences in said.values() for sentence in sentences), name
+    for name, grade in (("page", 'class="grade"'), ("PDF", "KL 2")):
+        assert views[name].index("lateral view") < views[name].index(grade)

@@ -228,8 +228,8 @@ def film_row(found: Found, embed: bool, pseudonym: "Pseudonym | None") -> dict[s
     header = radiograph.read_header(data, name)
     if header.modality in NOT_X_RAY:
         raise KoaError(f"not a radiograph: its modality is {header.modality}.")
-    if header.view == "lateral":
-        raise KoaError("a lateral view; frontal ones are graded.")
+    if header.view not in (None, "AP", "PA"):
+        raise KoaError(f"the file says {header.view} view; frontal ones are graded.")
     if min(header.width, header.height) < LEAST_PIXELS:
         raise KoaError(f"{header.width} x {header.height} pixels, too few to show a knee.")
     if not embed and not _is_utf8(found.path):

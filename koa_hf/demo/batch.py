@@ -63,7 +63,7 @@ class Row:
             return [self.file, "", "", "", None, self.error]
         low, high = grading.grade_set or ("", "")
         span = f"{low}" if low == high else f"{low} to {high}"
-        expected, remarks = round(grading.expected_grade, 1), "; ".join(grading.remarks)
+        expected, remarks = round(grading.expected_grade, 1), " · ".join(grading.remarks)
         return [self.file, grading.side or "", f"KL {grading.grade} {grading.name}", span, expected, remarks]
 
 

@@ -152,7 +152,8 @@ def knee_html(knee: GradedKnee, index: int, film: Radiograph, drawn: bool = Fals
     name = f'<p class="side">{text(knee_name(knee, index))}{by_user}</p>' if grading.box else ""
     # Notes about the knee itself, without those about the film that it was cut from.
     notes = "".join(f'<p class="noted">{text(note)}</p>' for note in grading.notes if note not in film.notes)
-    source = f'<p class="file">{remarks}</p>{name}{notes}'
+    cautions = "".join(f'<p class="cautioned" role="alert">{text(caution)}</p>' for caution in grading.cautions)
+    source = f'<p class="file">{remarks}</p>{name}{cautions}{notes}'
     if grading.familiar is not False:
         return f'<section class="card">{source}{grade_html(grading)}</section>'
     heading = "A drawing, not an X-ray" if drawn else "Unlike the knees this model was trained on"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from koa_hf.errors import KoaError
 from koa_hf.grading.result import Grading, KneeGrader
-from koa_hf.imaging import localiser
+from koa_hf.imaging import grey_levels, localiser
 from koa_hf.imaging.localiser import MOST_KNEES, KneeBox
 from koa_hf.imaging.radiograph import Radiograph
 
@@ -39,7 +39,7 @@ class Examination:
     """A film and its graded knees.
 
     Attributes:
-        film: the whole image.
+        film: the whole image, turned by 90 degrees if it lay on its side.
         boxes: the crops, left to right; empty where the image was graded as it is.
         knees: one for each of `boxes`, or one for the whole image.
         whole: True if the image was recognised as a crop of one knee, like the training images; False where it was
@@ -78,24 +78,37 @@ def examine(
     Raises:
         KoaError: more than `koa_hf.imaging.localiser.MOST_KNEES` boxes, or a box without anything of the film in it.
     """
-    found = [find(film, boxes, as_it_is) for film in films]
-    graded = grade_found(grader, found)
+    upright = [_find(film, boxes, as_it_is) for film in films]
+    graded = grade_found(grader, [found for _, found in upright])
     return [
-        Examination(film, one.boxes, knees, one.whole) for film, one, knees in zip(films, found, graded, strict=True)
+        Examination(film, found.boxes, knees, found.whole) for (film, found), knees in zip(upright, graded, strict=True)
     ]
 
 
 def find(film: Radiograph, boxes: Sequence[KneeBox] | None = None, as_it_is: bool = False) -> FoundKnees:
     """Find the knees on a film and crop them, the part of `examine` that needs no grader; arguments and errors as
     there."""
-    in_film = () if as_it_is else localiser.find_knees(film) if boxes is None else tuple(boxes)
-    whole = len(in_film) == 1 and in_film[0].whole
-    in_film = () if whole else in_film
+    return _find(film, boxes, as_it_is)[1]
+
+
+def _find(film: Radiograph, boxes: Sequence[KneeBox] | None, as_it_is: bool) -> tuple[Radiograph, FoundKnees]:
+    """The film, turned if it lies on its side, and its knees."""
+    if as_it_is:
+        in_film = ()
+    elif boxes is None:
+        film, in_film = localiser.find_upright(film)
+    else:
+        for knee in boxes:
+            _check_box(film, knee)
+        in_film = localiser.with_sides(film, boxes)
     if len(in_film) > MOST_KNEES:
         raise KoaError(f"there are {len(in_film)} boxes; a film has at most {MOST_KNEES} knees, so remove some.")
-    in_film = tuple(sorted(in_film, key=lambda knee: knee.box[0] + knee.box[2]))
-    crops = [_crops(film, knee) for knee in in_film] or [[film]]
-    return FoundKnees(in_film, whole, tuple((_noted_if_small(first), *extra) for first, *extra in crops))
+    if len(in_film) == 1 and in_film[0].whole:
+        in_film, whole, crops = (), True, [[_labelled(film, in_film[0])]]
+    else:
+        in_film, whole = tuple(sorted(in_film, key=lambda knee: knee.box[0] + knee.box[2])), False
+        crops = [_crops(film, knee) for knee in in_film] or [[film]]
+    return film, FoundKnees(in_film, whole, tuple((_noted_if_small(first), *extra) for first, *extra in crops))
 
 
 def grade_found(grader: KneeGrader, found: Sequence[FoundKnees]) -> list[tuple[GradedKnee, ...]]:
@@ -125,12 +138,21 @@ def _noted_if_small(knee: Radiograph) -> Radiograph:
     return dataclasses.replace(knee, notes=(*knee.notes, note))
 
 
-def _crops(film: Radiograph, knee: KneeBox) -> list[Radiograph]:
+def _check_box(film: Radiograph, knee: KneeBox) -> None:
     left, top, right, bottom = knee.box
     height, width = film.pixels.shape
     if min(right, width) - max(left, 0) < 1 or min(bottom, height) - max(top, 0) < 1:
         raise KoaError("a box lies beside the film; move it onto a knee.")
     if max(right - left, bottom - top) > 2 * max(height, width):
         raise KoaError("a box is more than twice as large as the film; make it smaller.")
-    side = knee.side or film.side
-    return [dataclasses.replace(crop, side=side) for crop in localiser.multi_scale_crops(film, knee.box)]
+    if grey_levels.is_blank(localiser.crop(film, knee.box).pixels):
+        raise KoaError("a box shows one grey level all over; move it onto a knee.")
+
+
+def _crops(film: Radiograph, knee: KneeBox) -> list[Radiograph]:
+    return [_labelled(crop, knee) for crop in localiser.multi_scale_crops(film, knee.box)]
+
+
+def _labelled(crop: Radiograph, knee: KneeBox) -> Radiograph:
+    """A crop with the side that was decided for its knee."""
+    return dataclasses.replace(crop, side=knee.side, cautions=(*crop.cautions, *knee.cautions))

@@ -215,6 +215,7 @@ class Grader:
                 side=one.side,
                 view=one.view,
                 notes=one.notes,
+                cautions=one.cautions,
                 grade=int(grades[i]),
                 name=GRADE_NAMES[grades[i]],
                 probabilities=tuple(probabilities[i].tolist()),

@@ -50,15 +50,24 @@ class Grading(FileResult):
     )
     side: str | None = Field(
         default=None,
-        description="the patient's right or left knee, as user, file or knee localiser tell; null if unknown",
+        description="the patient's right or left knee, as the user set it, else by the file's tags, its place or its "
+        "shape; null if unknown",
     )
     side_by_user: bool = Field(default=False, description="true if the user set the side on the film")
-    view: str | None = Field(default=None, description="AP, PA or lateral, as the file states; null if it does not")
+    view: str | None = Field(
+        default=None, description="AP, PA, lateral, axial or oblique, as the file states; null if it does not"
+    )
     box: tuple[int, int, int, int] | None = Field(
         default=None,
-        description="graded part of the film: left, top, right, bottom in pixels; null if the whole image was graded",
+        description="graded part of the film: left, top, right, bottom in pixels, once turned or resampled as notes "
+        "say; null if the whole image was graded",
     )
     notes: tuple[str, ...] = Field(default=(), description="sentences about choices made in reading the file")
+    cautions: tuple[str, ...] = Field(
+        default=(),
+        description="sentences about why the grade or the side may be wrong, such as a lateral view or contradictory "
+        "tags; empty for an ordinary X-ray",
+    )
     grade: int = Field(
         ge=0,
         lt=NUM_GRADES,
@@ -130,16 +139,18 @@ class Grading(FileResult):
             phrase += f"; the grade given, {self._with_probability(self.grade)}, is not the most probable"
         return phrase
 
-    @computed_field(description="caveats in a few words each; empty for an ordinary knee")  # type: ignore[prop-decorator]
+    @computed_field(  # type: ignore[prop-decorator]
+        description="all there is to know beside the grade, for a table: caveats in a few words, cautions, notes"
+    )
     @property
     def remarks(self) -> list[str]:
-        """Caveats in a few words each; empty for an ordinary knee."""
+        """Caveats in a few words, then cautions and notes; empty for an ordinary knee."""
         remarks = {
             "unlike the training knees": self.familiar is False,
             "negative, inverted": self.inverted,
             "upside down, turned": self.turned,
         }
-        return [remark for remark, applies in remarks.items() if applies]
+        return [*(remark for remark, applies in remarks.items() if applies), *self.cautions, *self.notes]
 
     @property
     def range_in_words(self) -> str:

@@ -21,7 +21,7 @@ MAX_RATIO = 150
 """Unpacked over packed size. A film that is mostly air reaches 50, a zip bomb 1000."""
 
 _HARMLESS_BYTES = 1_000_000  # smaller files may exceed MAX_RATIO: blank pictures do
-_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # zip with files, empty zip
+MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # zip with files, empty zip
 _SYMBOLIC_LINK = 0o120000
 
 
@@ -32,7 +32,7 @@ def is_archive(path: Path) -> bool:
         OSError: it can't be read.
     """
     with path.open("rb") as opened:
-        return opened.read(4) in _MAGIC
+        return opened.read(4) in MAGIC
 
 
 def names(data: bytes, name: str) -> list[str]:
@@ -150,6 +150,6 @@ def _content(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         content = opened.read(info)
     except Exception as error:  # zipfile raises a dozen kinds for a damaged entry
         raise KoaError(f"{name} is damaged in the zip, or was cut short; make the zip again.") from error
-    if content[:4] in _MAGIC:
+    if content[:4] in MAGIC:
         raise KoaError(f"{name} is a zip within the zip; give it by itself.")
     return content

@@ -1,4 +1,4 @@
-"""DICOM bytes -> greyscale pixels as a viewer displays them, with laterality and view.
+"""DICOM bytes -> greyscale pixels as a viewer displays them, with laterality, view and orientation.
 
 Privacy: only the elements in `_ELEMENTS` are read, and no message quotes a value, so the patient's identity never
 leaves the file, except by `read_header`, which tells whose film it is. Sections cited below are those of the DICOM
@@ -44,6 +44,7 @@ from pydicom.uid import (
 )
 
 from koa_hf.errors import KoaError
+from koa_hf.imaging import grey_levels, laterality
 
 # pydicom logs unexpected values; nothing from a patient's file belongs in a log.
 logging.getLogger("pydicom").propagate = False
@@ -52,10 +53,12 @@ _ELEMENTS: list[BaseTag | int] = [
     Tag(keyword)
     for keyword in (
         *("SOPClassUID", "Modality", "ImageLaterality", "Laterality", "ViewPosition", "ViewCodeSequence"),
+        *("PatientOrientation", "PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"),
         *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
         *("BitsAllocated", "BitsStored", "PixelRepresentation", "NumberOfFrames", "RepresentativeFrameNumber"),
         *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
-        *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PixelData"),
+        *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "HighBit"),
+        *("PixelData", "FloatPixelData", "DoubleFloatPixelData"),
         *(f"{colour}PaletteColorLookupTableDescriptor" for colour in ("Red", "Green", "Blue")),
         *(f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
     )
@@ -85,16 +88,22 @@ _BY_IMAGECODECS: dict[UID, Callable[[bytes], np.ndarray]] = {
     HTJ2K: imagecodecs.jpeg2k_decode,
 }
 
-_SIDES = {"R": "right", "L": "left"}
-_VIEWS = {"AP": "AP", "PA": "PA", "LL": "lateral", "RL": "lateral", "LAT": "lateral", "LATERAL": "lateral"}
+_FRONTAL = ("AP", "PA")
+_VIEWS = {view: view for view in _FRONTAL}
+_VIEWS |= dict.fromkeys(("LL", "RL", "LAT", "LATERAL", "ML", "LM"), "lateral")
+_VIEWS |= dict.fromkeys(("AXIAL", "SKYLINE", "SUNRISE", "TANGENTIAL", "MERCHANT"), "axial")
+_VIEWS |= dict.fromkeys(("OBLIQUE", "OBL", "RLO", "LLO", "LAO", "RAO", "LPO", "RPO"), "oblique")
 # View Code Sequence: SNOMED CT, and its older SNOMED RT form (PS3.16, CID 4010).
 _VIEWS |= {"399348003": "AP", "R-10206": "AP", "272479007": "PA", "R-10214": "PA", "R-40888": "PA"}
 _VIEWS |= dict.fromkeys(("399067008", "399198007", "R-10232", "399173006", "R-10236"), "lateral")
 _VIEWS |= dict.fromkeys(("399260004", "R-10224", "399352003", "R-10228"), "lateral")
+_VIEWS |= dict.fromkeys(("399061009", "399110001", "399196006", "399162004"), "axial")
+_VIEWS |= dict.fromkeys(("399182000", "260426006", "260427002", "399099002", "399368009"), "oblique")
+_VIEWS |= dict.fromkeys(("399160007", "399236003", "399184004", "399312000", "399059000"), "oblique")
 NOT_X_RAY = ("CT", "MR", "US", "NM", "PT", "ES", "SM", "OP", "OCT", "OPT", "ECG", "SEG", "XC", "GM")
 """Modalities whose images are no radiographs."""
 
-_PERCENTILES = (1, 99)  # stretch without a window; robust to burnt-in markers and dead pixels
+_FEWEST_LEVELS = 26  # grey levels, a tenth of them all: a window that shows an image in fewer is wrong
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as Pillow's convert("L")
 
 T = TypeVar("T")
@@ -108,7 +117,7 @@ class Header:
         width, height: in pixels.
         spacing: mm between rows and between columns: Pixel Spacing, or else the detector's; None if unknown.
         side: `right` or `left`; None if the file states neither.
-        view: `AP`, `PA` or `lateral`; None if the file states none.
+        view: `AP`, `PA`, `lateral`, `axial` or `oblique`; None if the file states none.
         modality: DICOM's code, such as DX, CR or MR; empty if unknown.
         study_uid, patient_id: Study Instance UID and Patient ID; None if unknown.
         notes: sentences for the user.
@@ -141,22 +150,37 @@ def is_dicom(head: bytes) -> bool:
     return group in (b"\x02\x00", b"\x08\x00") and element[1:] == b"\x00" and (explicit or implicit)
 
 
-def read_dicom(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str | None, str | None, tuple[str, ...]]:
+@dataclass(frozen=True)
+class DicomImage:
+    """What is read from a DICOM file.
+
+    Attributes:
+        pixels: uint8 (rows, columns), 0 black to 255 white, after Modality LUT or rescale, the first VOI LUT or window,
+            and Photometric Interpretation (MONOCHROME1 is inverted; colour becomes luma). Without a window, unsigned
+            data of up to 8 bits is kept, and anything else is stretched from its 1st to its 99th percentile. Padding
+            is black. Of several frames, the Representative Frame is displayed, or else the first.
+        side: `right`, `left`, or None if the file states neither, or both.
+        view: `AP`, `PA`, `lateral`, `axial`, `oblique` or None.
+        notes: sentences for the user about choices made in reading.
+        cautions: sentences for the user about why a grade may be wrong.
+        orientation: directions of rows and columns in the patient (`laterality.Orientation`), or None.
+    """
+
+    pixels: np.ndarray
+    side: str | None
+    view: str | None
+    notes: tuple[str, ...]
+    cautions: tuple[str, ...]
+    orientation: laterality.Orientation | None
+
+
+def read_dicom(data: bytes, name: str, max_pixels: int) -> DicomImage:
     """Read a DICOM file.
 
     Args:
         data: the file; see `is_dicom`.
         name: the file's name, for messages.
         max_pixels: larger images are refused before they are decoded.
-
-    Returns:
-        pixels: uint8 (rows, columns), 0 black to 255 white, after Modality LUT or rescale, the first VOI LUT or window,
-            and Photometric Interpretation (MONOCHROME1 is inverted; colour becomes luma). Without a window, unsigned
-            data of up to 8 bits is kept, and anything else is stretched from its 1st to its 99th percentile. Padding
-            is black. Of several frames, the Representative Frame is displayed, or else the first.
-        side: `right`, `left`, or None if the file states neither, or both.
-        view: `AP`, `PA`, `lateral` or None.
-        notes: sentences for the user.
 
     Raises:
         KoaError: damaged, truncated, too large, without an image, or in an unsupported transfer syntax.
@@ -190,45 +214,52 @@ def _guarded(read: Callable[[bytes, str, int], T], data: bytes, name: str, max_p
     raise KoaError(f"{name} is a damaged DICOM file, or was cut short; export it again.")
 
 
-def _read_image(data: bytes, name: str, max_pixels: int) -> tuple[np.ndarray, str | None, str | None, tuple[str, ...]]:
+def _read_image(data: bytes, name: str, max_pixels: int) -> DicomImage:
     dataset, syntax = _image_dataset(data, name, max_pixels, _ELEMENTS)
     frame, frames, notes = _chosen_frame(dataset)
+    _complete(dataset, name, notes)
     stored, photometric = _decode_frame(dataset, syntax, frame - 1, frames)
     if stored.ndim == 3:
         pixels = _grey_from_colour(stored, photometric, int(dataset.BitsStored))
     else:
         pixels = _grey_from_stored(stored, dataset, notes)
-    side, view = _side_and_view(dataset, notes)
-    return pixels, side, view, tuple(notes)
+    down, across = _spacing(dataset)
+    pixels, resampled = grey_levels.with_square_pixels(pixels, 1 / across, 1 / down, max_pixels)
+    notes += resampled
+    statements = _statements(dataset, notes)
+    return DicomImage(pixels=pixels, notes=tuple(notes), **statements)
 
 
 def _read_header(data: bytes, name: str, max_pixels: int) -> Header:
     dataset, _ = _image_dataset(data, name, max_pixels, _ELEMENTS + _HEADER_ELEMENTS)
     notes = _chosen_frame(dataset)[2]
-    side, view = _side_and_view(dataset, notes)
+    statements = _statements(dataset, notes)
     stated = (dataset.get(f"{kind}Spacing") for kind in ("Pixel", "ImagerPixel", "NominalScannedPixel"))
     return Header(
         width=int(dataset.Columns),
         height=int(dataset.Rows),
         spacing=next((tuple(map(float, values)) for values in stated if values and len(values) == 2), None),
-        side=side,
-        view=view,
+        side=statements["side"],
+        view=statements["view"],
         modality=str(dataset.get("Modality") or ""),
         study_uid=str(dataset.get("StudyInstanceUID") or "") or None,
         patient_id=str(dataset.get("PatientID") or "") or None,
-        notes=tuple(notes),
+        notes=(*statements["cautions"], *notes),
     )
 
 
 def _image_dataset(data: bytes, name: str, max_pixels: int, elements: Sequence[BaseTag | int]) -> tuple[Dataset, UID]:
     """These elements of a file that holds an image of an acceptable size, and its transfer syntax."""
     dataset, syntax = _dataset(data, name, max_pixels, elements)
-    if "PixelData" not in dataset:
+    if not _pixel_keyword(dataset):
         kind = UID(dataset.get("SOPClassUID") or "")
         if "Rows" in dataset or "Image" in kind.name or not dataset:
             raise ValueError("cut short before the pixels")
         what = f" ({kind.name})" if kind.name != kind else ""
         raise KoaError(f"{name} is a DICOM file without an image{what}; give the X-ray itself.")
+    for keyword in ("Rows", "Columns", "BitsAllocated"):
+        if not str(dataset.get(keyword, "")):
+            raise KoaError(f"{name} is a DICOM file without {keyword}, which its pixels need; export it again.")
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if rows < 1 or columns < 1:
         raise KoaError(f"{name} is a DICOM file whose image has {rows} rows and {columns} columns; export it again.")
@@ -237,12 +268,36 @@ def _image_dataset(data: bytes, name: str, max_pixels: int, elements: Sequence[B
     return dataset, syntax
 
 
+def _pixel_keyword(dataset: Dataset) -> str | None:
+    """The element that holds the pixels."""
+    return next((key for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if key in dataset), None)
+
+
+def _complete(dataset: Dataset, name: str, notes: list[str]) -> None:
+    """Fill in elements that an image can be displayed without. Appends to `notes`.
+
+    Raises:
+        KoaError: an element has a value with which the pixels can't be read; it is named.
+    """
+    samples, bits = int(dataset.get("SamplesPerPixel") or 1), int(dataset.BitsAllocated)
+    if samples not in (1, 3):
+        raise KoaError(f"{name} has {samples} samples in each pixel (SamplesPerPixel); export it as greyscale.")
+    if bits not in ((1, 8, 16, 32) if _pixel_keyword(dataset) == "PixelData" else (32, 64)):
+        raise KoaError(
+            f"{name} has {bits} bits for a pixel (BitsAllocated), which can't be read here; export it with 16."
+        )
+    if not dataset.get("PhotometricInterpretation"):
+        dataset.PhotometricInterpretation = "RGB" if samples == 3 else "MONOCHROME2"
+        if samples == 1:
+            notes.append("The file does not say whether its lowest value is black or white; black was assumed.")
+    if not dataset.get("BitsStored"):
+        high = dataset.get("HighBit")
+        dataset.BitsStored = bits if high is None else int(high) + 1
+
+
 def _chosen_frame(dataset: Dataset) -> tuple[int, int, list[str]]:
     """Number of the frame to display, from 1, the number of frames, and sentences for the user on the choice."""
     notes = []
-    modality = str(dataset.get("Modality") or "")
-    if modality in NOT_X_RAY:
-        notes.append(f"The file says that it is not a radiograph; its modality is {modality}.")
     frames = max(1, int(dataset.get("NumberOfFrames") or 1))
     frame = int(dataset.get("RepresentativeFrameNumber") or 1)
     if not 1 <= frame <= frames:
@@ -252,14 +307,34 @@ def _chosen_frame(dataset: Dataset) -> tuple[int, int, list[str]]:
     return frame, frames, notes
 
 
-def _side_and_view(dataset: Dataset, notes: list[str]) -> tuple[str | None, str | None]:
-    """Laterality and view. Appends to `notes`."""
-    laterality = str(dataset.get("ImageLaterality") or dataset.get("Laterality") or "")
-    if laterality == "B":
+def _spacing(dataset: Dataset) -> tuple[float, float]:
+    """Height and width of a pixel, in any unit; (1, 1) if the file does not tell."""
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
+        values = dataset.get(keyword) or ()
+        try:
+            height, width = map(float, values)
+        except (TypeError, ValueError):
+            continue
+        if height > 0 and width > 0:
+            return height, width
+    return 1.0, 1.0
+
+
+def _statements(dataset: Dataset, notes: list[str]) -> dict[str, Any]:
+    """Side, view, cautions and orientation, as in `DicomImage`. Appends to `notes`."""
+    image_laterality, modality = (str(dataset.get(keyword) or "") for keyword in ("ImageLaterality", "Modality"))
+    if image_laterality == "B":
         notes.append("The file says that it shows both sides.")
+    side, cautions = laterality.stated(image_laterality, str(dataset.get("Laterality") or ""))
     codes = [str(code.get("CodeValue")) for code in dataset.get("ViewCodeSequence") or ()]
-    view = next((_VIEWS[code] for code in (str(dataset.get("ViewPosition")), *codes) if code in _VIEWS), None)
-    return _SIDES.get(laterality), view
+    said = (str(dataset.get("ViewPosition")).upper(), *codes)
+    view = next((_VIEWS[code] for code in said if code in _VIEWS), None)
+    if modality in NOT_X_RAY:
+        cautions += (f"The file says that it is not a radiograph; its modality is {modality}.",)
+    if view and view not in _FRONTAL:
+        cautions += (f"The file says {view} view; the model was trained on frontal ones, so this grade means little.",)
+    orientation = laterality.orientation(dataset.get("PatientOrientation") or ())
+    return {"side": side, "view": view, "cautions": cautions, "orientation": orientation}
 
 
 def _dataset(data: bytes, name: str, max_pixels: int, elements: Sequence[BaseTag | int]) -> tuple[Dataset, UID]:
@@ -303,7 +378,8 @@ def _guess_syntax(start: bytes) -> UID:
 
 def _decode_frame(dataset: Dataset, syntax: UID, frame: int, frames: int) -> tuple[np.ndarray, str]:
     """Stored values (rows, columns) or (rows, columns, 3) of one frame, and their photometric interpretation."""
-    data = dataset.PixelData
+    keyword = _pixel_keyword(dataset)
+    data = dataset[keyword].value
     options: dict[str, Any] = {
         "rows": int(dataset.Rows),
         "columns": int(dataset.Columns),
@@ -313,12 +389,10 @@ def _decode_frame(dataset: Dataset, syntax: UID, frame: int, frames: int) -> tup
         "bits_allocated": int(dataset.BitsAllocated),
         "bits_stored": int(dataset.BitsStored),
         "pixel_representation": int(dataset.get("PixelRepresentation") or 0),
-        "pixel_keyword": "PixelData",
-        "pixel_vr": dataset["PixelData"].VR,
+        "pixel_keyword": keyword,
+        "pixel_vr": dataset[keyword].VR,
         "number_of_frames": frames,
     }
-    if options["samples_per_pixel"] not in (1, 3):
-        raise ValueError("neither grey nor colour")
     if syntax not in _NATIVE:
         data, frame, options["number_of_frames"] = get_frame(data, frame, number_of_frames=frames), 0, 1
         if syntax == JPEGBaseline8Bit:
@@ -419,10 +493,9 @@ def _grey_from_stored(stored: np.ndarray, dataset: Dataset, notes: list[str]) ->
     """Stored values as displayed, uint8 (rows, columns). Appends to `notes`."""
     stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
     padding = _padding(stored, dataset)
-    thin = (slice(None, None, max(1, len(stored) // 1000)), slice(None, None, max(1, stored.shape[1] // 1000)))
-    sample = stored[thin]
-    if padding is not None and not padding[thin].all():
-        sample = sample[~padding[thin]]
+    sample = grey_levels.sample(stored)
+    if padding is not None and not (padded := grey_levels.sample(padding)).all():
+        sample = sample[~padded]
     brightness = _brightness(sample, dataset, notes)
     grey = np.empty(stored.shape, np.uint8)
     if stored.itemsize <= 2:
@@ -463,20 +536,26 @@ def _brightness(sample: np.ndarray, dataset: Dataset, notes: list[str]) -> Calla
 
     modality = _modality(dataset)
     window = _voi_function(dataset)
-    if window is not None and np.ptp(_as_uint8(window(modality(sample)))) == 0 < np.ptp(sample):
-        notes.append("The window stored in the file shows nothing, so its grey levels were stretched instead.")
+    values = modality(sample)
+    low, high = grey_levels.display_range(values[np.isfinite(values)])
+    if window is not None and low < high and _levels_shown(window, low, high) < _FEWEST_LEVELS:
+        notes.append("The window stored in the file shows nearly nothing, so its grey levels were stretched instead.")
         window = None
     elif window is None and dataset.BitsStored <= 8 and not dataset.get("PixelRepresentation"):
-        modality, window = _unchanged, _ramp(0, 2**dataset.BitsStored - 1)
+        ends = modality(np.arange(2**dataset.BitsStored))
+        window = _ramp(ends.min(), ends.max())
     elif window is None:
         notes.append("No window is stored in the file, so its grey levels were stretched.")
     if window is None:
-        values = modality(sample)
-        low, high = np.percentile(values, _PERCENTILES)
-        window = _ramp(low, high) if low < high else _ramp(values.min(), values.max())
+        window = _ramp(low, high)
     if photometric == "MONOCHROME1":
         return lambda values: 1 - np.clip(window(modality(values)), 0, 1)
     return lambda values: window(modality(values))
+
+
+def _levels_shown(window: Callable[[np.ndarray], np.ndarray], low: float, high: float) -> int:
+    """Number of grey levels in which a window shows the values between two."""
+    return len(np.unique(_as_uint8(window(np.linspace(low, high, 256)))))
 
 
 def _unchanged(values: np.ndarray) -> np.ndarray:
@@ -555,4 +634,4 @@ def _lookup(first: int, entries: np.ndarray) -> Callable[[np.ndarray], np.ndarra
 
 
 def _as_uint8(brightness: np.ndarray) -> np.ndarray:
-    return np.round(255 * np.clip(brightness, 0, 1)).astype(np.uint8)
+    return np.round(255 * np.clip(np.nan_to_num(brightness), 0, 1)).astype(np.uint8)

@@ -12,6 +12,7 @@ twice, and scored again. HOG is blind to polarity, so knees are found on negativ
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from scipy.special import expit
 
-from koa_hf.imaging import collimation, orientation
+from koa_hf.imaging import collimation, laterality, orientation
 from koa_hf.imaging.hog import hog
 from koa_hf.imaging.radiograph import Radiograph
 
@@ -64,10 +65,11 @@ class KneeBox:
     Attributes:
         box: left, top, right, bottom in the film's pixels, as in Pillow. Square, and may extend beyond the film; the
             film itself if `whole`.
-        side: laterality, `right` or `left`; None where it is uncertain.
+        side: `right` or `left` as `koa_hf.imaging.laterality` decides; None where it is uncertain.
         score: probability that this is a knee, 0.5 to 1 (calibrated on held-out composites); down to 0 if `whole`.
         whole: the film is framed as in the release, and is graded uncropped.
         side_by_user: somebody who looked at the film said which side it is.
+        cautions: sentences about contradictions between what tells the side.
     """
 
     box: Box
@@ -75,16 +77,13 @@ class KneeBox:
     score: float
     whole: bool
     side_by_user: bool = False
+    cautions: tuple[str, ...] = ()
 
 
 def find_knees(film: Radiograph) -> tuple[KneeBox, ...]:
     """Find the knees on a film: at most two, from the film's left to its right; empty if there is none.
 
     Uniform borders are ignored. A film that shows one knee framed as in the release is `whole`.
-
-    Laterality of a single knee is the film's own where stated, else estimated from the knee's shape (fibula, slope of
-    the plateau). Of two knees, the one on the film's left is the right knee, as on any anteroposterior film; if their
-    shapes contradict that, both sides are None.
 
     If no find scores 0.9, the film is also searched rotated by 180 degrees. Those finds count if one scores 0.9 and
     `orientation.is_upside_down` agrees. Boxes always refer to the film as given, sides to the upright film.
@@ -93,13 +92,51 @@ def find_knees(film: Radiograph) -> tuple[KneeBox, ...]:
     found = finder.find(film)
     if _surest(found) >= _SURE:
         return found
-    upside_down = finder.find(dataclasses.replace(film, pixels=orientation.rotated_180(film.pixels)))
+    upside_down = finder.find(orientation.rotated(film, 2))
     if _surest(upside_down) < _SURE:
         return found
     shape = film.pixels.shape
     knees = [dataclasses.replace(knee, box=turned_box(knee.box, shape)) for knee in reversed(upside_down)]
     best = max(knees, key=lambda knee: knee.score)
     return tuple(knees) if orientation.is_upside_down(crop(film, best.box).pixels) else found
+
+
+def find_upright(film: Radiograph) -> tuple[Radiograph, tuple[KneeBox, ...]]:
+    """The film, turned by 90 degrees and with a note if it lies on its side, and its knees as `find_knees`.
+
+    It counts as lying on its side if no knee on it as given scores 0.9, one does once it is turned, and that one is not
+    upside down.
+    """
+    knees = find_knees(film)
+    if _surest(knees) >= _SURE:
+        return film, knees
+    turned = [orientation.rotated(film, quarters) for quarters in (1, 3)]
+    found = [_finder().find(one) for one in turned]
+    best = max((0, 1), key=lambda i: _surest(found[i]))
+    if _surest(found[best]) < _SURE:
+        return film, knees
+    surest = max(found[best], key=lambda knee: knee.score)
+    if orientation.is_upside_down(crop(turned[best], surest.box).pixels):
+        return film, knees
+    direction = ("counter-clockwise", "clockwise")[best]
+    note = f"The film lies on its side; it was turned by 90 degrees {direction}, and so are its boxes."
+    return dataclasses.replace(turned[best], notes=(*film.notes, note)), found[best]
+
+
+def with_sides(film: Radiograph, knees: Sequence[KneeBox]) -> tuple[KneeBox, ...]:
+    """Knees boxed by hand, from the film's left to its right; where `side` is None it is decided as for found ones."""
+    if not knees or len(knees) > MOST_KNEES:
+        return tuple(knees)
+    upside_down = orientation.is_upside_down(crop(film, knees[0].box).pixels)
+    upright = orientation.rotated(film, 2) if upside_down else film
+    boxes = [turned_box(knee.box, film.pixels.shape) if upside_down else knee.box for knee in knees]
+    order = sorted(range(len(boxes)), key=lambda i: boxes[i][0] + boxes[i][2])
+    sides, cautions = _finder().sides(upright, [boxes[i] for i in order])
+    decided = dict(zip(order, sides, strict=True))
+    return tuple(
+        knee if knee.side else dataclasses.replace(knee, side=decided[i], cautions=cautions)
+        for i, knee in enumerate(knees)
+    )
 
 
 def turned_box(box: Box, shape: tuple[int, int]) -> Box:
@@ -340,21 +377,28 @@ class Finder:
             if overlaps(views.whole, windows[[best]])[0] >= self.whole_overlap and logits[best] >= self.whole_least:
                 whole = grey.shape == film.pixels.shape
                 box = (0, 0, width, height) if whole else _box(views.whole, x0, y0)
-                side = film.side or self._side(right[best])
-                return (KneeBox(box, side, float(expit(logits[best])), whole),)
+                (side,), cautions = self._decide(right[[best]], film)
+                return (KneeBox(box, side, float(expit(logits[best])), whole, cautions),)
         kept = distinct(windows, logits, MOST_KNEES)
         kept = kept[logits[kept] >= 0]
         if len(kept) == 2 and not _paired(*windows[kept]):
             kept = kept[:1]
+        if not len(kept):
+            return ()
         kept = kept[np.argsort(windows[kept, 0])]
-        sides = [film.side or self._side(right[i]) for i in kept]
-        if len(kept) == 2:
-            difference = float(right[kept[0]] - right[kept[1]])
-            sides = ["right", "left"] if difference > -2 * self.side_least else [None, None]
+        sides, cautions = self._decide(right[kept], film)
         return tuple(
-            KneeBox(_box(windows[i], x0, y0), side, float(expit(logits[i])), whole=False)
+            KneeBox(_box(windows[i], x0, y0), side, float(expit(logits[i])), whole=False, cautions=cautions)
             for i, side in zip(kept, sides, strict=True)
         )
+
+    def sides(self, film: Radiograph, boxes: Sequence[Box]) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
+        """Sides of the knees in one or two boxes, left to right on an upright film, and cautions."""
+        windows = [((left + right) / 2, (top + bottom) / 2, right - left) for left, top, right, bottom in boxes]
+        return self._decide(self.right(fine_features(Views(film.pixels), np.array(windows))), film)
+
+    def _decide(self, right: np.ndarray, film: Radiograph) -> tuple[tuple[str | None, ...], tuple[str, ...]]:
+        return laterality.decide(right.tolist(), self.side_least, film.side, film.orientation)
 
     def candidates(self, views: Views) -> np.ndarray:
         """Candidate windows: the sliding window's, and the film itself if it is nearly square."""
@@ -387,11 +431,6 @@ class Finder:
         """Logit of being a right knee, (n,)."""
         inner = features[:, CONTEXT:-CONTEXT, CONTEXT:-CONTEXT]
         return flattened(inner) @ self.side_weight + self.side_bias
-
-    def _side(self, right: float) -> str | None:
-        if abs(right) < self.side_least:
-            return None
-        return "right" if right > 0 else "left"
 
 
 @functools.cache

@@ -6,6 +6,7 @@ negative scores as its positive. Fitted on the train split by `train/fit_orienta
 results/orientation/.
 """
 
+import dataclasses
 from functools import cache
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
-from koa_hf.imaging import collimation
+from koa_hf.imaging import collimation, laterality
 from koa_hf.imaging.hog import BINS, hog
+from koa_hf.imaging.radiograph import Radiograph
 
 WEIGHTS_FILE = Path(__file__).with_name("orientation.safetensors")
 SIDE, CELL = 112, 16  # pixels
@@ -40,6 +42,12 @@ def uprightness(images: np.ndarray) -> np.ndarray:
 def rotated_180(pixels: np.ndarray) -> np.ndarray:
     """An X-ray (height, width) rotated by 180 degrees."""
     return np.ascontiguousarray(pixels[::-1, ::-1])
+
+
+def rotated(film: Radiograph, quarters: int) -> Radiograph:
+    """A film rotated counter-clockwise by so many quarters of a turn, with the directions that its file states."""
+    pixels = np.ascontiguousarray(np.rot90(film.pixels, quarters))
+    return dataclasses.replace(film, pixels=pixels, orientation=laterality.turned(film.orientation, quarters))
 
 
 def reduced(pixels: np.ndarray) -> np.ndarray:

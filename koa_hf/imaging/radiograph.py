@@ -15,8 +15,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from koa_hf.errors import KoaError
-from koa_hf.imaging import dicom
+from koa_hf.imaging import archive, dicom, grey_levels
 from koa_hf.imaging.dicom import Header
+from koa_hf.imaging.laterality import Orientation
 
 MAX_PIXELS = 100_000_000
 """A full-leg film digitised at 0.1 mm has about 50 million pixels; more than twice that is a mistake or an attack."""
@@ -39,11 +40,14 @@ class Radiograph:
     Attributes:
         pixels: uint8 (height, width), 0 black to 255 white.
         name: the input file's name, for messages and tables.
-        side: `right` or `left` where a DICOM file states it, else None.
-        view: `AP`, `PA` or `lateral` where a DICOM file states it, else None.
+        side: `right` or `left` where a DICOM file states it, else None; of a knee cut from a film, the side that was
+            decided (`koa_hf.imaging.laterality`).
+        view: `AP`, `PA`, `lateral`, `axial` or `oblique` where a DICOM file states it, else None.
         notes: sentences for the user about choices made in reading, such as which of several frames was read.
         sha256: SHA-256 of the input file, 64 hexadecimal digits; None for arrays and PIL images.
         dicom: the input file's bytes where it is DICOM, so that a report can join its study; else None.
+        cautions: sentences about why a grade may be wrong, such as a lateral view.
+        orientation: the directions of rows and columns in the patient where a DICOM file states them, else None.
     """
 
     pixels: np.ndarray
@@ -53,6 +57,8 @@ class Radiograph:
     notes: tuple[str, ...] = ()
     sha256: str | None = None
     dicom: bytes | None = dataclasses.field(default=None, repr=False)
+    cautions: tuple[str, ...] = ()
+    orientation: Orientation | None = None
 
     @property
     def size(self) -> int:
@@ -74,15 +80,15 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
     Args:
         source: a path, the bytes of a file, a PIL image, an array (height, width) or (height, width, 3 or 4) of any
             integer, boolean or floating type, or a `Radiograph`, which is returned as it is. 8-bit data is taken as
-            it is; anything deeper (16-bit PNG and TIFF, floats) is scaled so that its own minimum is black and its
-            maximum white, because nothing in such a file says how many of its bits are used. DICOM is displayed as
-            `koa_hf.imaging.dicom.read_dicom` describes. Of several pages or frames, the first is read (of DICOM, the
-            representative one), and a note says so.
+            it is; anything deeper (16-bit PNG and TIFF, floats) is scaled by `grey_levels.display_range`, because
+            nothing in such a file says how many of its bits are used. DICOM is displayed as
+            `koa_hf.imaging.dicom.DicomImage` describes. Pixels that are not square are resampled. Of several pages or
+            frames, the first is read (of DICOM, the representative one). Notes say what was chosen.
         name: what to call it in messages; by default the file's name.
         max_pixels: larger images are refused before they are decoded (Pillow's own limit, about 179 million, stays).
 
     Raises:
-        KoaError: no such file, not an image, truncated, too large, or without any finite value.
+        KoaError: no such file, not an image, truncated, too large, without any finite value, or a blank file.
     """
     if isinstance(source, Radiograph):
         return source
@@ -110,9 +116,14 @@ def read(source: ImageSource, name: str | None = None, max_pixels: int = MAX_PIX
             raise KoaError(f"{name} can't be read: {error.strerror or error}.") from error
     sha256 = hashlib.sha256(data).hexdigest()
     if dicom.is_dicom(data):
-        pixels, side, view, notes = dicom.read_dicom(data, name, max_pixels)
-        return Radiograph(pixels, name, side, view, notes, sha256, data)
-    return dataclasses.replace(_decode_image(data, name, max_pixels), sha256=sha256)
+        film = Radiograph(name=name, sha256=sha256, dicom=data, **vars(dicom.read_dicom(data, name, max_pixels)))
+    elif data[:4] in archive.MAGIC:
+        raise KoaError(f"{name} is a zip; unpack it, or give it to `koa grade` or /grade_many, which open zips.")
+    else:
+        film = dataclasses.replace(_decode_image(data, name, max_pixels), sha256=sha256)
+    if grey_levels.is_blank(film.pixels):
+        raise KoaError(f"{name} is blank: it has one grey level all over, so there is nothing to grade.")
+    return film
 
 
 def read_header(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Header:
@@ -161,7 +172,9 @@ def _decode_image(data: bytes, name: str, max_pixels: int) -> Radiograph:
             pixels = _grey_from_array(deep[..., 0] if deep.shape[2] == 2 else deep, name, max_pixels)
         else:
             pixels = _grey_from_image(image, name, max_pixels)
-        return Radiograph(pixels, name, notes=(_SEVERAL_PAGES,) if _has_pages(image) else ())
+        across, down = image.info.get("dpi") or (1, 1)  # dots per inch of a PNG, JPEG or TIFF file
+        pixels, resampled = grey_levels.with_square_pixels(pixels, float(across), float(down), max_pixels)
+        return Radiograph(pixels, name, notes=(*([_SEVERAL_PAGES] if _has_pages(image) else []), *resampled))
 
 
 @contextlib.contextmanager
@@ -235,8 +248,9 @@ def _grey_from_array(array: np.ndarray, name: str, max_pixels: int) -> np.ndarra
     finite = np.isfinite(grey)
     if not finite.any():
         raise KoaError(f"{name} has no finite pixel; there is nothing to grade.")
-    low, high = grey[finite].min(), grey[finite].max()
+    seen = grey_levels.sample(grey)
+    low, high = grey_levels.display_range(seen[np.isfinite(seen)] if np.isfinite(seen).any() else grey[finite])
     if low == high:
         return np.zeros(grey.shape, np.uint8)
     grey = np.nan_to_num(grey, nan=low, posinf=high, neginf=low)
-    return np.round((grey - low) / (high - low) * 255).astype(np.uint8)
+    return np.round(np.clip((grey - low) / (high - low), 0, 1) * 255).astype(np.uint8)

@@ -123,6 +123,10 @@ def _warnings(page: "_Page", grading: Grading, y: float) -> float:
             9,
         )
         y += 20
+    for caution in map(_showable, grading.cautions):
+        bottom = page.paragraph(LEFT + 4, y, RIGHT - LEFT - 4, caution, 10, lines=3, weight="bold")
+        page.rectangle(LEFT, y + 0.6, 2.4, bottom - y - 0.6, fill=INK)
+        y = bottom + 2
     notes = []
     if grading.inverted:
         notes.append("The X-ray is a photographic negative (dark bone). It was inverted before it was graded.")

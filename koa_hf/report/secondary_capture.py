@@ -1,8 +1,7 @@
 """A grading as a DICOM secondary capture, next to the X-ray in any viewer or archive.
 
 The capture is the report's page with everything burned in: every viewer shows it, and nobody can separate the grade
-from the notice. Few viewers show a structured report, and neither DICOM nor the codes that come with pydicom have a
-code for Kellgren-Lawrence grades, so no other program could interpret one; `Report.json` is for programs.
+from the notice. For programs there is `koa_hf.report.structured_report`, which few viewers show.
 """
 
 import io
@@ -63,14 +62,19 @@ def secondary_capture(source: bytes, grading: Grading, image: Image.Image) -> by
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's and highdicom's quote the patient
-        return _secondary_capture(_header(source, grading.file), grading, image)
+        return _secondary_capture(header_of(source, grading.file), grading, image)
 
 
-def _header(source: bytes, name: str) -> Dataset:
-    """The elements of an X-ray that place it in its study."""
+def header_of(source: bytes, name: str, *required: str) -> Dataset:
+    """The elements of an X-ray that place it in its study, and others by their keywords.
+
+    Raises:
+        KoaError: `source` is not DICOM, damaged, or lacks the UIDs needed to refer to it, or another required element.
+    """
     if not dicom.is_dicom(source):
         raise KoaError(f"{name} is not DICOM, so it has no study for a DICOM report; write a PDF.")
-    keywords = [*COPIED, *FOUND_BY, "Laterality", "ImageLaterality"]
+    required = (*FOUND_BY, *required)
+    keywords = [*COPIED, *required]
     try:
         # force: some files lack the preamble.
         header = pydicom.dcmread(io.BytesIO(source), stop_before_pixels=True, force=True, specific_tags=keywords)
@@ -79,14 +83,14 @@ def _header(source: bytes, name: str) -> Dataset:
         header = None
     if header is None:
         raise KoaError(f"{name} is a damaged or truncated DICOM file; export it again.")
-    for keyword in FOUND_BY:
+    for keyword in required:
         if not header.get(keyword):
             raise KoaError(f"{name} has no {keyword}, so a DICOM report can't refer to it; write a PDF.")
     return header
 
 
 def _secondary_capture(xray: Dataset, grading: Grading, image: Image.Image) -> bytes:
-    model = _ascii(grading.model)[-64:]  # the longest that DICOM allows
+    model = in_ascii(grading.model)[-64:]  # the longest that DICOM allows
     doubt = "Not certain: unlike the training knees. " if grading.familiar is False else ""
     capture = SCImage(
         pixel_array=np.asarray(image.convert("RGB")),
@@ -108,15 +112,20 @@ def _secondary_capture(xray: Dataset, grading: Grading, image: Image.Image) -> b
     for keyword in COPIED:
         if keyword in xray:
             capture[keyword] = xray[keyword]
-    side = xray.get("Laterality") or xray.get("ImageLaterality")
-    capture.Laterality = side if side in ("L", "R") else None
+    capture.Laterality = {"right": "R", "left": "L"}.get(grading.side or "")
+    capture.BodyPartExamined = "KNEE"
+    capture.AnatomicRegionSequence = [highdicom.sr.CodedConcept(*codes.SCT.Knee)]
     capture.PatientOrientation = None  # a page has none
     capture.ConversionType = "WSD"  # workstation
     capture.BurnedInAnnotation = "YES"
-    capture.DerivationDescription = (
-        f"{doubt}KL {grading.grade} ({grading.name}) by {model}, version {_ascii(grading.revision)[:64]}. "
-        f"{RESEARCH_USE_NOTICE}"
-    )
+    edges = " ".join(map(str, grading.box or ()))
+    what = [
+        f"{doubt}KL {grading.grade} ({grading.name})",
+        f"{grading.side} knee" if grading.side else "side unknown",
+        f"box {edges} (left top right bottom, pixels)" if grading.box else "the whole image",
+        f"by {model}, version {in_ascii(grading.revision)[:64]}",
+    ]
+    capture.DerivationDescription = f"{', '.join(what)}. {RESEARCH_USE_NOTICE}"
     capture.ImageComments = RESEARCH_USE_NOTICE
     reference = Dataset()
     reference.ReferencedSOPClassUID = xray.SOPClassUID
@@ -130,6 +139,6 @@ def _secondary_capture(xray: Dataset, grading: Grading, image: Image.Image) -> b
     return file.getvalue()
 
 
-def _ascii(text: str) -> str:
+def in_ascii(text: str) -> str:
     """Text in ASCII, which every character set includes; a backslash would separate two values."""
     return text.encode("ascii", "replace").decode().replace("\\", "/")
