@@ -22,12 +22,13 @@ from PIL import Image
 from pypdf import PdfReader
 
 import app
-from koa_hf.demo.api import DESCRIPTIONS, HEAT_MAP_HEIGHT, Api
+from koa_hf.demo.api import DESCRIPTIONS, Api
 from koa_hf.demo.batch import Limits
 from koa_hf.demo.endpoints import PageWithApi, add_api
 from koa_hf.grades import RESEARCH_USE_NOTICE
 from koa_hf.grading.result import Grading
 from koa_hf.imaging import phantom
+from koa_hf.report import evidence
 from tests.demo import running_demo
 from tests.helpers import zipped
 
@@ -104,8 +105,8 @@ def test_results_are_as_described(client, knee_png, film_png, tmp_path):
 
 def test_a_film_gives_a_heat_map_of_each_knee_and_a_report_with_a_page_for_each(client, film_png, knee_png):
     with Image.open(client.predict(handle_file(film_png), api_name="/heat_map")) as both:
-        assert (both.format, both.mode, both.height) == ("PNG", "RGB", HEAT_MAP_HEIGHT)
-        assert both.width > 1.5 * HEAT_MAP_HEIGHT
+        assert (both.format, both.mode, both.height) == ("PNG", "RGB", evidence.HEIGHT)
+        assert both.width > 1.5 * evidence.HEIGHT
         colours = np.asarray(both, int)
         assert np.ptp(colours, axis=2).max() > 50
     pages = PdfReader(client.predict(handle_file(film_png), api_name="/report")).pages
@@ -166,7 +167,7 @@ def test_many_files_are_graded_and_a_bad_one_is_named(client, knee_png, film_png
     rows = client.predict([handle_file(path) for path in (bad, knee_png, together)], api_name="/grade_many")
     assert [(row["file"], row.get("side")) for row in rows] == [
         ("letter.png", None),
-        ("knee.png", None),
+        ("knee.png", "right"),
         ("visit 2/film.png", "right"),
         ("visit 2/film.png", "left"),
     ]

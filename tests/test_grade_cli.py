@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from pypdf import PdfReader
 
 from koa_hf.cli import main
 from koa_hf.grading.result import Grading
@@ -120,3 +121,19 @@ def test_every_knee_of_a_film_gets_a_row_unless_the_film_is_to_be_graded_as_it_i
     assert main(["grade", *command, "--whole"]) == 0
     (whole,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert whole["box"] is None
+
+
+def test_heat_maps_and_reports_of_every_film_are_written_beside_the_table(film_png, knee_png, model_folder, tmp_path):
+    pictures, reports = tmp_path / "new" / "heatmaps", tmp_path / "reports"
+    options = ["--heatmaps", str(pictures), "--reports", str(reports)]
+    assert main(["grade", str(film_png), str(knee_png), *loading(model_folder), *options]) == 0
+    sizes = {path.name[:5]: Image.open(path).size for path in pictures.iterdir()}
+    assert sizes == {"film-": (1200, 600), "knee-": (600, 600)}
+    pages = {path.name[:5]: len(PdfReader(path).pages) for path in reports.iterdir()}
+    assert pages == {"film-": 2, "knee-": 1}
+    assert {path.stem for path in pictures.iterdir()} == {path.stem for path in reports.iterdir()}
+
+
+def test_a_folder_of_results_that_is_a_file_is_refused_before_anything_is_graded(knee_png, tmp_path, capsys):
+    assert main(["grade", str(knee_png), "--model", str(tmp_path), "--reports", str(knee_png)]) == 2
+    assert "knee.png can't be made a folder" in capsys.readouterr().err

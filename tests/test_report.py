@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import numpy as np
 import pydicom
 import pytest
+from highdicom.sr import srread
 from PIL import Image
 from pypdf import PdfReader
 
@@ -260,7 +261,7 @@ def captured() -> tuple[bytes, bytes, np.ndarray]:
     """A DICOM X-ray, the secondary capture made from it, and the picture in that."""
     picture = pdf_page.picture(report_of(graded()))
     source = dicom_of(phantom.draw_knee(2, seed=2))
-    made = secondary_capture(source, graded(model="C:\\модель\\" + "x" * 90), picture)
+    made = secondary_capture(source, graded(side="right", model="C:\\модель\\" + "x" * 90), picture)
     return source, made, np.asarray(picture)
 
 
@@ -336,7 +337,7 @@ def test_the_command_writes_what_was_graded_and_from_which_file(knee_png, model_
     shutil.copy(knee_png, xray)
     pdf, figures = tmp_path / "report.pdf", tmp_path / "report.json"
     assert main(["report", str(xray), "--model", str(model_folder), "--pdf", str(pdf), "--json", str(figures)]) == 0
-    values = json.loads(figures.read_text())
+    (values,) = json.loads(figures.read_text())
     assert values["sha256"] == hashlib.sha256(knee_png.read_bytes()).hexdigest()
     assert values["file"] == xray.name
     text = text_of(pdf.read_bytes())
@@ -344,6 +345,30 @@ def test_the_command_writes_what_was_graded_and_from_which_file(knee_png, model_
     assert GRADES[values["grade"]].definition in text
     assert RESEARCH_USE_NOTICE in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"report.json", "report.pdf", xray.name}
+
+
+def test_the_command_reports_every_knee_of_a_film_unless_it_is_to_be_graded_as_a_whole(
+    film_png, model_folder, tmp_path, capsys
+):
+    xray, pdf, figures, capture = (tmp_path / name for name in ("film.dcm", "report.pdf", "report.json", "report.dcm"))
+    xray.write_bytes(dicom_of(np.asarray(Image.open(film_png)), ImageLaterality=""))
+    model = ["--model", str(model_folder), "--engine", "torch"]
+    outputs = ["--pdf", str(pdf), "--json", str(figures), "--dicom", str(capture), "--sr", str(tmp_path / "sr.dcm")]
+    assert main(["report", str(xray), *model, *outputs]) == 0
+    said = capsys.readouterr().out
+    knees = json.loads(figures.read_text())
+    assert [knee["side"] for knee in knees] == ["right", "left"]
+    pages = [page.extract_text() for page in PdfReader(pdf).pages]
+    for knee, page in zip(knees, pages, strict=True):
+        assert f"{knee['side'].capitalize()} knee" in page
+        assert f"film.dcm, {knee['side']} knee: KL {knee['grade']}" in said
+        header = pydicom.dcmread(tmp_path / f"report-{knee['side']}.dcm")
+        assert header.Laterality == knee["side"][0].upper()
+    assert not capture.exists()
+    assert len(srread(tmp_path / "sr.dcm").content.get_image_measurement_groups()) == 2
+    assert main(["report", str(xray), "--whole", *model, "--json", str(figures)]) == 0
+    (whole,) = json.loads(figures.read_text())
+    assert (whole["box"], whole["side"]) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,32 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from koa_hf.cli.options import add_model_options, check_input, check_output, describe, load_grader
+from koa_hf.cli.options import (
+    add_model_options,
+    check_input,
+    check_output,
+    describe,
+    load_grader,
+    make_folder,
+    write_output,
+)
 from koa_hf.errors import KoaError
 from koa_hf.grades import NUM_GRADES, RESEARCH_USE_NOTICE
-from koa_hf.grading.examination import examine
+from koa_hf.grading.examination import Examination, examine
 from koa_hf.grading.result import Grading, KneeGrader, NotGraded, percent
 from koa_hf.imaging import archive, radiograph
 from koa_hf.progress import ProgressBar
+from koa_hf.report import evidence
 from koa_hf.report.csv_table import COLUMNS, csv_writer, row_of
+from koa_hf.report.document import Report
 
 BATCH_SIZE = 8  # files read before they are graded together; more gains nothing, on CPUs or GPUs
 LONGEST_TABLE = 30  # files; results of more are for a CSV file, not for a screen
@@ -39,6 +50,7 @@ def define_grade(parser: argparse.ArgumentParser) -> None:
         "koa grade knee.png",
         "koa grade xrays/ --csv grades.csv",
         "koa grade xrays.zip --csv grades.csv",
+        "koa grade xrays/ --heatmaps heatmaps/ --reports reports/",
         "koa grade xrays/ more/*.png --model user/koa-xception --revision main --json > grades.jsonl",
     )
     parser.epilog = "\n".join(
@@ -55,6 +67,8 @@ def define_grade(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument("--whole", action="store_true", help="grade each image as a whole, without finding knees in it")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results to FILE")
+    parser.add_argument("--heatmaps", type=Path, metavar="DIR", help="write the heat maps of each file to DIR, as PNG")
+    parser.add_argument("--reports", type=Path, metavar="DIR", help="write a report on each file to DIR, as PDF")
     parser.add_argument("--json", action="store_true", help="print one JSON object per knee instead of a table")
     parser.set_defaults(run=run_grade)
 
@@ -64,11 +78,14 @@ def run_grade(args: argparse.Namespace) -> int:
     total = sum(map(_count, files))
     if args.csv:
         check_output(args.csv)
+    for folder in filter(None, (args.heatmaps, args.reports)):
+        make_folder(folder)
     graded, failed, knees = [], [], 0
     # Opened before the model is loaded: a path that can't be written should not cost that wait.
     with csv_writer(args.csv) as writer:
         grader = load_grader(args)
-        progress = ProgressBar(grade_files(grader, files, args.whole), "grading", total=total, unit="file")
+        graded_files = grade_files(grader, files, args.whole, partial(save, args))
+        progress = ProgressBar(graded_files, "grading", total=total, unit="file")
         for outcomes in progress:
             failed += [one for one in outcomes if isinstance(one, NotGraded)]
             found = [one for one in outcomes if isinstance(one, Grading)]
@@ -121,11 +138,39 @@ def find_files(paths: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def grade_files(grader: KneeGrader, files: Sequence[Path], whole: bool = False) -> Iterator[list[Grading | NotGraded]]:
+def save(args: argparse.Namespace, examination: Examination) -> None:
+    """Write the heat maps and the report of a film where the options of `koa grade` ask for them.
+
+    Files are named after the film's, and the first digits of its SHA-256, as films of two folders may share a name.
+
+    Raises:
+        KoaError: they can't be written.
+    """
+    film = examination.film
+    name = f"{Path(film.name).stem}-{(film.sha256 or '')[:8]}"
+    made = {}
+    if args.heatmaps:
+        made[args.heatmaps / f"{name}.png"] = evidence.png(examination.knees)
+    if args.reports:
+        # Imported here: matplotlib takes a second, which the other options should not cost.
+        from koa_hf.report import pdf_page
+
+        made[args.reports / f"{name}.pdf"] = pdf_page.pdf(*(Report(knee, film) for knee in examination.knees))
+    for path, content in made.items():
+        write_output(path, content)
+
+
+def grade_files(
+    grader: KneeGrader,
+    files: Sequence[Path],
+    whole: bool = False,
+    examined: Callable[[Examination], object] = lambda examination: None,
+) -> Iterator[list[Grading | NotGraded]]:
     """Yield the outcomes of each X-ray, in order: a grading per knee, or the error. Zips are opened.
 
     Args:
         whole: grade every image as a whole, without finding knees in it.
+        examined: called with each examination.
     """
     sources = _sources(files)
     while batch := list(itertools.islice(sources, BATCH_SIZE)):
@@ -138,9 +183,12 @@ def grade_files(grader: KneeGrader, files: Sequence[Path], whole: bool = False) 
             except KoaError as error:
                 films.append(NotGraded(file=name, error=str(error)))
         read = [film for film in films if not isinstance(film, NotGraded)]
-        examinations = iter(examine(grader, read, as_it_is=whole))
+        examinations = examine(grader, read, as_it_is=whole)
+        for examination in examinations:
+            examined(examination)
+        in_order = iter(examinations)
         for film in films:
-            yield [film] if isinstance(film, NotGraded) else [knee.grading for knee in next(examinations).knees]
+            yield [film] if isinstance(film, NotGraded) else [knee.grading for knee in next(in_order).knees]
 
 
 def _sources(files: Iterable[Path]) -> Iterator[tuple[str, Path | bytes | KoaError]]:
@@ -189,6 +237,6 @@ def print_table(console: Console, gradings: Sequence[Grading]) -> None:
             "" if low is None else f"{low}" if low == high else f"{low} to {high}",
             f"{grading.expected_grade:.1f}",
             *(percent(grading.probabilities[g]) for g in shown),
-            "; ".join(grading.remarks),
+            " · ".join(grading.remarks),
         )
     console.print(table)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koa_hf.errors import KoaError
+from koa_hf.files import replacing
 from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
 
 if TYPE_CHECKING:
@@ -59,3 +60,28 @@ def check_output(path: Path) -> None:
         raise KoaError(f"{path} can't be written: it is a folder; name a file.")
     if not path.parent.is_dir():
         raise KoaError(f"{path} can't be written: {path.parent} is not a folder that exists.")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, unless it exists.
+
+    Raises:
+        KoaError: it can't be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KoaError(f"{path} can't be made a folder: {error.strerror or error}.") from error
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file of results as a whole.
+
+    Raises:
+        KoaError: it can't be written.
+    """
+    try:
+        with replacing(path) as partial:
+            partial.write_bytes(content)
+    except OSError as error:
+        raise KoaError(f"{path} can't be written: {error.strerror or error}.") from error

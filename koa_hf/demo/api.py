@@ -1,24 +1,18 @@
 """The demo's endpoints for programs, which are MCP tools as well: functions, their descriptions and their results."""
 
-import io
 import tempfile
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from koa_hf.demo import batch
 from koa_hf.demo.batch import Limits
 from koa_hf.errors import KoaError
 from koa_hf.grades import RESEARCH_USE_NOTICE
-from koa_hf.grading import heatmap
 from koa_hf.grading.examination import Examination, examine
 from koa_hf.grading.result import FileResult, Grading, KneeGrader, NotGraded
 from koa_hf.imaging import archive
 from koa_hf.imaging.radiograph import read
+from koa_hf.report import evidence
 from koa_hf.report.document import Report
-
-HEAT_MAP_HEIGHT = 600  # pixels of each knee
 
 _KEYS = "; ".join(f"{name}: {text.replace('; ', ', ')}" for name, text in Grading.descriptions().items())
 _ERROR = NotGraded.descriptions()["error"]
@@ -86,17 +80,8 @@ class Api:
         return [row.outcome.to_dict() for rows in done for row in rows]
 
     def heat_map(self, image: str) -> str:
-        """Path of a PNG file, RGB: each knee `HEAT_MAP_HEIGHT` high under the heat map of its grade, side by side."""
-        pictures = []
-        for knee in self._examined(image).knees:
-            evidence = heatmap.for_grade(knee.grading.heatmap, knee.grading.grade)
-            xray = knee.radiograph.image
-            width = max(1, round(xray.width * HEAT_MAP_HEIGHT / xray.height))
-            shown = xray.resize((width, HEAT_MAP_HEIGHT), Image.Resampling.BICUBIC)
-            pictures.append(heatmap.overlay(np.asarray(shown), evidence))
-        png = io.BytesIO()
-        Image.fromarray(np.concatenate(pictures, axis=1)).save(png, "PNG")
-        return self._saved("heat-map.png", png.getvalue())
+        """Path of a PNG file, see `koa_hf.report.evidence.png`."""
+        return self._saved("heat-map.png", evidence.png(self._examined(image).knees))
 
     def report(self, image: str) -> str:
         """Path of a PDF file with a page for each knee."""

@@ -5,6 +5,7 @@ the input file is identified by its name and its SHA-256. One report always give
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -39,4 +40,13 @@ class Report:
 
     def json(self) -> str:
         """`to_dict` as a JSON document. Pure ASCII, so that a file name with stray bytes in it can't break it."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        return _document(self.to_dict())
+
+
+def json_of(reports: Sequence[Report]) -> str:
+    """The reports on all knees of a film as one JSON document: a list with `Report.to_dict` of each."""
+    return _document([report.to_dict() for report in reports])
+
+
+def _document(value: dict | list) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
