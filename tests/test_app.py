@@ -215,7 +215,7 @@ def test_an_assistant_uses_each_tool_with_a_file(demo_url, client, knee_png, fil
     one, both, many = (json.loads(answer.content[0].text) for answer in answers[:3])
     assert one["grade"] == client.predict(handle_file(knee_png), api_name="/grade")["grade"]
     assert [knee["side"] for knee in both] == ["right", "left"]
-    assert [knee["side"] for knee in many] == [None, "right", "left"]
+    assert [knee["side"] for knee in many] == ["right", "right", "left"]
     assert all(f"{key}: " in tools["grade"].description for key in Grading.descriptions())
     picture, report = answers[3].content[0], answers[4].content[0]
     assert picture.mimeType == "image/png"

@@ -34,7 +34,7 @@ def test_every_file_has_its_row_in_order_and_a_film_one_for_each_knee(grader, fi
     assert batch.count(files) == 4
     rows = graded(grader, files)
     assert [(row.file, row.grading and row.grading.side, bool(row.error)) for row in rows] == [
-        ("visit/knee.png", None, False),
+        ("visit/knee.png", "right", False),
         ("visit/letter.png", None, True),
         ("film.png", "right", False),
         ("film.png", "left", False),

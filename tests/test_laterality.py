@@ -143,12 +143,15 @@ def test_contradictory_tags_give_one_side_everywhere_and_a_caution_above_the_gra
 
 
 def test_a_mirrored_film_of_one_tagged_knee_is_said_to_contradict_its_tag(real_data):
-    crop = np.asarray(Image.open(next(real_data.glob("val/0/*R.png"))))
-    ((knee, _),) = knees_of(mirrored(crop), ImageLaterality="R")
-    assert knee.grading.side == "right"
-    assert "shaped like a left one" in knee.grading.cautions[0]
-    ((knee, _),) = knees_of(mirrored(crop), ImageLaterality="R", PatientOrientation=["R", "F"])
-    assert knee.grading.cautions == ()
+    crops = [np.asarray(Image.open(path)) for path in sorted(real_data.glob("val/0/*R.png"))[:10]]
+    said = []
+    for crop in crops:
+        ((knee, _),) = knees_of(mirrored(crop), ImageLaterality="R")
+        assert knee.grading.side == "right"
+        said += [caution for caution in knee.grading.cautions if "shaped like a left one" in caution]
+        ((knee, _),) = knees_of(mirrored(crop), ImageLaterality="R", PatientOrientation=["R", "F"])
+        assert knee.grading.cautions == ()
+    assert len(said) >= 9  # a few knees are symmetrical
 
 
 def test_the_capture_says_body_part_side_and_box(bilateral):

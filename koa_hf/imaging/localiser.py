@@ -378,7 +378,7 @@ class Finder:
                 whole = grey.shape == film.pixels.shape
                 box = (0, 0, width, height) if whole else _box(views.whole, x0, y0)
                 (side,), cautions = self._decide(right[[best]], film)
-                return (KneeBox(box, side, float(expit(logits[best])), whole, cautions),)
+                return (KneeBox(box, side, float(expit(logits[best])), whole, cautions=cautions),)
         kept = distinct(windows, logits, MOST_KNEES)
         kept = kept[logits[kept] >= 0]
         if len(kept) == 2 and not _paired(*windows[kept]):
