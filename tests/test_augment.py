@@ -72,6 +72,15 @@ def test_a_quarter_turn_turns_the_image():
     assert (weight * x).sum().item() < 16
 
 
+def test_a_share_of_the_images_comes_closer_to_the_middle():
+    ring = torch.ones(8, 61, 61)
+    ring[:, 12:-12, 12:-12] = 0  # dark within 0.6 of the width
+    closer = augment(ring, Augmentation(closer={"share": 0.5, "shown": (0.4, 0.55)}), draws())
+    dark = closer.amax((1, 2)) < 1e-3
+    assert 0 < int(dark.sum()) < 8
+    torch.testing.assert_close(closer[~dark], ring[~dark])
+
+
 def test_erasing_puts_the_mean_grey_into_a_rectangle_of_some_images(knees):
     erased = augment(knees, Augmentation(erasing=0.5), draws())
     changed = [(after != before) for after, before in zip(erased, knees, strict=True)]
