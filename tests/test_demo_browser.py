@@ -260,7 +260,7 @@ def test_many_files_fill_a_table_and_a_row_opens_its_x_ray(demo, knee_png, film_
     _, content = downloaded(demo, demo.get_by_role("button", name="Download as CSV"))
     rows = list(csv.DictReader(io.StringIO(content.decode())))
     assert [(row["file"], row["side"]) for row in rows] == [
-        ("visit 1/knee.png", ""),
+        ("visit 1/knee.png", "right"),
         ("<b>letter</b>.png", ""),
         ("film.png", "right"),
         ("film.png", "left"),
