@@ -32,7 +32,7 @@ class Demo:
             time.sleep(0.1)
 
     def refusal(self, endpoint: str, inputs: list) -> str:
-        """What an endpoint says to `inputs` that it refuses, over plain HTTP."""
+        """The error of an endpoint for `inputs` that it refuses, over plain HTTP."""
         address, headers = f"{self.url}gradio_api/call/{endpoint}", {"Content-Type": "application/json"}
         request = urllib.request.Request(address, json.dumps({"data": inputs}).encode(), headers)
         with urllib.request.urlopen(request) as answer:

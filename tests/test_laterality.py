@@ -93,7 +93,7 @@ def knees_of(pixels: np.ndarray, **tags) -> list:
 
 
 def told(knee, film) -> dict:
-    """What each view says of the side of a knee."""
+    """Side of a knee by view: JSON, CSV, page, capture."""
     report = Report(knee, film)
     capture = secondary_capture(film.dicom, knee.grading, pdf_page.picture(report, 20))
     header = pydicom.dcmread(io.BytesIO(capture))

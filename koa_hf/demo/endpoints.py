@@ -50,7 +50,7 @@ class PageWithApi(gr.Blocks):
 
 
 def _received(given: Any, cache: str) -> Any:
-    """What a program passed, with Gradio's file objects for URLs, and for data URIs, which are written to the cache.
+    """An input as a program passed it, with Gradio's file objects in place of URLs and of data URIs, which are cached.
 
     Raises:
         KoaError: a text that is neither.

@@ -81,7 +81,7 @@ def draw(report: Report, dpi: float) -> Figure:
 
 
 def side_in_words(grading: Grading) -> str:
-    """Which knee it is, and whether the user said so; empty if that is unknown."""
+    """Laterality in words, and whether the user set it; empty if it is unknown."""
     if grading.side is None:
         return ""
     return f"{grading.side.capitalize()} knee{', set by the user' if grading.side_by_user else ''}"
