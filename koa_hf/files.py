@@ -3,6 +3,7 @@
 import contextlib
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,13 @@ def put_in_place(made: Path, out: Path) -> None:
         old.rename(out)
         raise
     shutil.rmtree(old)
+
+
+def write_apart(folder: Path, name: str, content: bytes) -> str:
+    """Write a file in a folder of its own within `folder`, so that files of one name don't meet; returns its path."""
+    path = Path(tempfile.mkdtemp(dir=folder), name)
+    path.write_bytes(content)
+    return str(path)
 
 
 def delete_older(folder: Path, seconds: float) -> None:

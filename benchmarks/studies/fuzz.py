@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 import warnings
-import zipfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -44,6 +43,7 @@ from benchmarks.reporting import RESULTS, write_result
 from benchmarks.speed.demo_server import serving
 from koa_hf.errors import KoaError
 from koa_hf.imaging import archive, phantom, radiograph
+from tests.helpers import zipped
 from tests.test_dicom import ENCODE, WINDOW, table, written
 
 RESULT = RESULTS / "hostile" / "fuzz.json"
@@ -135,14 +135,6 @@ def good_files() -> dict[str, list[bytes]]:
         zipped(dict(zip(("knee.png", "visit/knee.dcm"), (files["PNG"][0], files["DICOM"][0]), strict=True)))
     ]
     return files
-
-
-def zipped(contents: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as opened:
-        for name, content in contents.items():
-            opened.writestr(name, content)
-    return buffer.getvalue()
 
 
 # Hypothesis draws what is to be done before anything is done: what is drawn must not depend on the files.

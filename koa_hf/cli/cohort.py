@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from koa_hf.cli.options import add_model_options, check_input, check_output, describe, load_grader
+from koa_hf.cohort import BATCH_SIZE, FILMS_PER_SHARD, REPEATS, SECONDS
 from koa_hf.errors import KoaError
 
 BUILD = """\
@@ -50,7 +51,11 @@ def define_cohort(parser: argparse.ArgumentParser) -> None:
         "--salt", metavar="FILE", type=Path, help="secret of the hashes, made if missing: cohorts with it share them"
     )
     build.add_argument(
-        "--films-per-shard", type=int, default=256, metavar="N", help="films of one Parquet file (default: %(default)s)"
+        "--films-per-shard",
+        type=int,
+        default=FILMS_PER_SHARD,
+        metavar="N",
+        help="films of one Parquet file (default: %(default)s)",
     )
     build.add_argument("--overwrite", action="store_true", help="replace OUT if it is a data set built before")
     build.set_defaults(run=run_build)
@@ -72,9 +77,11 @@ def define_cohort(parser: argparse.ArgumentParser) -> None:
     add_model_options(grade)
     grade.add_argument("--whole", action="store_true", help="grade each image as a whole, without finding knees in it")
     grade.add_argument("--workers", type=int, metavar="N", help="processes that read films (default: a core each)")
-    grade.add_argument("--batch-size", type=int, default=16, metavar="N", help="knees at a time (default: %(default)s)")
     grade.add_argument(
-        "--seconds", type=float, default=120, metavar="S", help="longest time to read a film (default: %(default)s)"
+        "--batch-size", type=int, default=BATCH_SIZE, metavar="N", help="knees at a time (default: %(default)s)"
+    )
+    grade.add_argument(
+        "--seconds", type=float, default=SECONDS, metavar="S", help="longest time to read a film (default: %(default)s)"
     )
     grade.set_defaults(run=run_grade)
 
@@ -96,7 +103,7 @@ def define_cohort(parser: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--repeats",
         type=int,
-        default=1000,
+        default=REPEATS,
         metavar="N",
         help="bootstrap samples of the intervals (default: %(default)s)",
     )

@@ -75,7 +75,7 @@ def define_grade(parser: argparse.ArgumentParser) -> None:
 
 def run_grade(args: argparse.Namespace) -> int:
     files = find_files(args.paths)
-    total = sum(map(_count, files))
+    total = sum(map(archive.count, files))
     if args.csv:
         check_output(args.csv)
     for folder in filter(None, (args.heatmaps, args.reports)):
@@ -194,29 +194,16 @@ def grade_files(
 def _sources(files: Iterable[Path]) -> Iterator[tuple[str, Path | bytes | KoaError]]:
     """Each X-ray's name and where to read it from; those in a zip with its name before theirs."""
     for file in files:
-        if not _is_zip(file):
-            yield str(file), file
-            continue
         try:
-            for name, content in archive.unpack(file.read_bytes(), str(file)):
-                yield f"{file}/{name}", content
+            if archive.is_archive(file):
+                for name, content in archive.unpack(file, str(file)):
+                    yield f"{file}/{name}", content
+            else:
+                yield str(file), file
         except KoaError as error:
             yield str(file), error
-
-
-def _count(file: Path) -> int:
-    """Number of X-rays in a file; one, unless it is a zip."""
-    try:
-        return len(archive.names(file.read_bytes(), str(file))) if _is_zip(file) else 1
-    except KoaError:
-        return 1
-
-
-def _is_zip(file: Path) -> bool:
-    try:
-        return archive.is_archive(file)
-    except OSError:  # for `radiograph.read` to say
-        return False
+        except OSError:  # for `radiograph.read` to say
+            yield str(file), file
 
 
 def print_table(console: Console, gradings: Sequence[Grading]) -> None:

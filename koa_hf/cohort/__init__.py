@@ -8,4 +8,27 @@
 - `report`: what they say, as a page and as JSON
 """
 
-__all__ = ["build", "decode", "films", "grade", "report", "results"]
+FILMS_PER_SHARD = 256
+"""Films of one Parquet file. A shard is graded by one process, and graded again after a crash."""
+
+BATCH_SIZE = 16
+"""Knees graded in one forward pass."""
+
+SECONDS = 120
+"""Longest time for reading one film and finding its knees."""
+
+REPEATS = 1000
+"""Bootstrap samples of the report's intervals."""
+
+__all__ = [
+    "BATCH_SIZE",
+    "FILMS_PER_SHARD",
+    "REPEATS",
+    "SECONDS",
+    "build",
+    "decode",
+    "films",
+    "grade",
+    "report",
+    "results",
+]

@@ -25,11 +25,11 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets.info import DatasetInfosDict
-from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from koa_hf.cohort import FILMS_PER_SHARD
 from koa_hf.data.build import check_out
+from koa_hf.data.dataset_card import state_split
 from koa_hf.errors import KoaError
 from koa_hf.files import put_in_place
 from koa_hf.grades import RESEARCH_USE_NOTICE
@@ -61,9 +61,6 @@ COLUMNS = {
 """Name of a column -> (type, description)."""
 
 FEATURES = datasets.Features({name: kind for name, (kind, _) in COLUMNS.items()})
-
-FILMS_PER_SHARD = 256
-"""Films of one Parquet file. A shard is what one process grades, and what is graded again after a crash."""
 
 SHARD_BYTES = 500_000_000
 """Embedded films fill a shard at this size, too."""
@@ -269,7 +266,7 @@ class Pseudonym:
 
 
 class FirstSeen:
-    """Which film of each content came first; kept on disk, so that memory stays flat."""
+    """The first film of each content; kept on disk, so that memory stays flat."""
 
     def __init__(self, path: Path):
         self._database = sqlite3.connect(path)
@@ -365,11 +362,7 @@ def _card(built: Built, size: int, keep_ids: bool) -> DatasetCard:
         task_categories=["image-classification"],
         tags=["medical", "radiology", "x-ray", "knee"],
     )
-    info = datasets.SplitInfo(name=SPLIT, num_bytes=size, num_examples=built.films)
-    MetadataConfigs(default={"data_files": [{"split": SPLIT, "path": "data/*.parquet"}]}).to_dataset_card_data(data)
-    DatasetInfosDict(
-        default=datasets.DatasetInfo(features=FEATURES, splits=datasets.SplitDict({SPLIT: info}), dataset_size=size)
-    ).to_dataset_card_data(data)
+    state_split(data, SPLIT, FEATURES, built.films, size)
     ids = "as in the file" if keep_ids else _NO_IDS
     body = _CARD.format(
         films=built.films,

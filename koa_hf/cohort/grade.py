@@ -18,19 +18,14 @@ from pathlib import Path
 
 from pebble import ProcessExpired, ProcessPool
 
-from koa_hf.cohort import decode
+from koa_hf.cohort import BATCH_SIZE, SECONDS, decode
 from koa_hf.cohort.films import Film, Films
 from koa_hf.cohort.results import Results, row_of
+from koa_hf.cores import available_cores
 from koa_hf.errors import KoaError
 from koa_hf.grading.examination import FoundKnees, grade_found
 from koa_hf.grading.result import KneeGrader, NotGraded
 from koa_hf.progress import ProgressBar
-
-BATCH_SIZE = 16
-"""Knees graded in one forward pass."""
-
-SECONDS = 120
-"""Longest time for reading one film and finding its knees."""
 
 AHEAD = 4
 """Films that are being read, or wait for the grader, for each worker."""
@@ -38,7 +33,7 @@ AHEAD = 4
 
 @dataclass
 class Counts:
-    """What one process graded: films, rows of knees, and films with an error."""
+    """Numbers of films, rows of knees, and films with an error that one process graded."""
 
     films: int = 0
     knees: int = 0
@@ -105,8 +100,7 @@ def grade_cohort(
 
 def share_of_cores() -> int:
     """This process's share of the machine's cores, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a cohort's results say: grades by side, the two knees of a patient, failures, agreement with readers.
+"""Figures of a cohort's results: grades by side, the two knees of a patient, failures, agreement with readers.
 
 `summary` gives the figures, `write` a page with plots (report.html) and the figures (report.json). A film that repeats
 the content of an earlier one is counted as a duplicate, and left out of everything else.
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.dataset as pds
 from matplotlib.figure import Figure
 
+from koa_hf.cohort import REPEATS
 from koa_hf.cohort.results import RUN, unwritable
 from koa_hf.errors import KoaError
 from koa_hf.files import write_text
@@ -27,8 +28,6 @@ from koa_hf.grading import metrics
 SIDES = ("right", "left", "unknown")
 READERS = "label"
 """Column of readers' grades in the public release packaged by `koa dataset build`."""
-
-REPEATS = 1000
 
 _READ = ("file", "sha256", "side", "grade", "probabilities", "familiar", "inverted", "turned", "error")
 _READ_IF_THERE = ("patient_id", "study_uid", "duplicate_of")

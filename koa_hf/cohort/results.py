@@ -19,10 +19,9 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets.info import DatasetInfosDict
-from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from koa_hf.data.dataset_card import state_split
 from koa_hf.errors import KoaError
 from koa_hf.files import replacing, write_text
 from koa_hf.grades import RESEARCH_USE_NOTICE
@@ -170,14 +169,7 @@ def _card(run: dict[str, Any], features: datasets.Features, rows: int, failed: i
         task_categories=["tabular-classification"],
         tags=["medical", "radiology", "x-ray", "knee", "osteoarthritis", "kellgren-lawrence"],
     )
-    info = datasets.DatasetInfo(
-        features=features,
-        splits=datasets.SplitDict({SPLIT: datasets.SplitInfo(name=SPLIT, num_bytes=size, num_examples=rows)}),
-        dataset_size=size,
-        download_size=size,
-    )
-    MetadataConfigs(default={"data_files": [{"split": SPLIT, "path": "data/*.parquet"}]}).to_dataset_card_data(data)
-    DatasetInfosDict(default=info).to_dataset_card_data(data)
+    state_split(data, SPLIT, features, rows, size, download_size=size)
     described = {**Grading.descriptions(), **NotGraded.descriptions()}
     body = _CARD.format(
         rows=rows,

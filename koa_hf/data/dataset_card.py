@@ -143,3 +143,27 @@ def render(images: list[ReleaseImage], splits: dict[str, datasets.SplitInfo], fo
         source=_CARD_OTHER_SOURCE if edition == "other" else _CARD_SOURCE,
     )
     return DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{body}")
+
+
+def state_split(
+    card: DatasetCardData,
+    split: str,
+    features: datasets.Features,
+    rows: int,
+    size: int,
+    download_size: int | None = None,
+) -> None:
+    """State in a card that a data set has one split, in `data/*.parquet`.
+
+    Args:
+        size: bytes of the rows.
+        download_size: bytes of the files; None if unknown.
+    """
+    info = datasets.DatasetInfo(
+        features=features,
+        splits=datasets.SplitDict({split: datasets.SplitInfo(name=split, num_bytes=size, num_examples=rows)}),
+        dataset_size=size,
+        download_size=download_size,
+    )
+    MetadataConfigs(default={"data_files": [{"split": split, "path": "data/*.parquet"}]}).to_dataset_card_data(card)
+    DatasetInfosDict(default=info).to_dataset_card_data(card)

@@ -1,11 +1,11 @@
 """The demo's endpoints for programs, which are MCP tools as well: functions, their descriptions and their results."""
 
-import tempfile
 from pathlib import Path
 
 from koa_hf.demo import batch
 from koa_hf.demo.batch import Limits
 from koa_hf.errors import KoaError
+from koa_hf.files import write_apart
 from koa_hf.grades import RESEARCH_USE_NOTICE
 from koa_hf.grading.examination import Examination, examine
 from koa_hf.grading.result import FileResult, Grading, KneeGrader, NotGraded
@@ -81,7 +81,7 @@ class Api:
 
     def heat_map(self, image: str) -> str:
         """Path of a PNG file, see `koa_hf.report.evidence.png`."""
-        return self._saved("heat-map.png", evidence.png(self._examined(image).knees))
+        return write_apart(self._files, "heat-map.png", evidence.png(self._examined(image).knees))
 
     def report(self, image: str) -> str:
         """Path of a PDF file with a page for each knee."""
@@ -90,7 +90,7 @@ class Api:
 
         examination = self._examined(image)
         reports = [Report(knee, examination.film) for knee in examination.knees]
-        return self._saved("knee-report.pdf", pdf_page.pdf(*reports))
+        return write_apart(self._files, "knee-report.pdf", pdf_page.pdf(*reports))
 
     def _examined(self, image: str | None, as_it_is: bool = False) -> Examination:
         if not image:
@@ -108,8 +108,3 @@ class Api:
         if path.stat().st_size > self._limits.megabytes * 1e6:
             raise KoaError(f"{path.name} is larger than {self._limits.megabytes:g} MB; crop it to the knee.")
         return path
-
-    def _saved(self, name: str, content: bytes) -> str:
-        path = Path(tempfile.mkdtemp(dir=self._files), name)
-        path.write_bytes(content)
-        return str(path)

@@ -69,13 +69,7 @@ class Row:
 
 def count(paths: Sequence[Path]) -> int:
     """Number of files, including those in zips; an unreadable zip counts as one."""
-    total = 0
-    for path in paths:
-        try:
-            total += len(archive.names(path.read_bytes(), path.name)) if archive.is_archive(path) else 1
-        except (KoaError, OSError):
-            total += 1
-    return total
+    return sum(map(archive.count, paths))
 
 
 def contents(paths: Sequence[Path]) -> Iterator[tuple[str, bytes | KoaError]]:

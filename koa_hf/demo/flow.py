@@ -4,7 +4,6 @@ Each returns a dict of the components that change, so they are methods of one ob
 """
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from koa_hf.demo.endpoints import GRADING_QUEUE, in_one_sentence
 from koa_hf.demo.session import Visit, VisitMemory
 from koa_hf.demo.starting import StartingGrader
 from koa_hf.errors import KoaError
+from koa_hf.files import write_apart
 from koa_hf.grading.examination import Examination, GradedKnee, examine
 from koa_hf.imaging import archive
 from koa_hf.imaging.localiser import KneeBox
@@ -192,7 +192,7 @@ class Flow:
     def save_csv(self, visit: Visit) -> str:
         if not visit.rows:
             raise KoaError(FORGOTTEN)
-        return self.file_to_save("knee-grades.csv", batch.as_csv(visit.rows).encode("utf-8", "backslashreplace"))
+        return write_apart(self.files, "knee-grades.csv", batch.as_csv(visit.rows).encode("utf-8", "backslashreplace"))
 
     def save_report(self, index: int, kind: str, visit: Visit) -> str:
         """Write the report of a knee; `kind` is `pdf`, `json` or `dcm`."""
@@ -212,7 +212,7 @@ class Flow:
             content = secondary_capture(film.dicom, knee.grading, pdf_page.picture(report))
         # Not the X-ray's own name: it may be the patient's.
         side = f"-{knee.grading.side}" if knee.grading.side else ""
-        return self.file_to_save(f"knee-report-{knee.grading.sha256[:8]}{side}.{kind}", content)
+        return write_apart(self.files, f"knee-report-{knee.grading.sha256[:8]}{side}.{kind}", content)
 
     def disagree(self, index: int, grade: int | None, comment: str, with_image: bool, visit: Visit) -> tuple:
         """Record a reader's own grade; returns the answer and the form's fields, emptied once it is recorded."""
@@ -235,11 +235,6 @@ class Flow:
         if examination is None or index >= len(examination.knees):
             raise KoaError(FORGOTTEN)
         return examination.film, examination.knees[index]
-
-    def file_to_save(self, name: str, content: bytes) -> str:
-        path = Path(tempfile.mkdtemp(dir=self.files), name)
-        path.write_bytes(content)
-        return str(path)
 
     def say(self, html: str) -> dict:
         return {self.parts.message: gr.update(value=html, visible=bool(html))}

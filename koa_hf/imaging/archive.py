@@ -35,27 +35,35 @@ def is_archive(path: Path) -> bool:
         return opened.read(4) in MAGIC
 
 
-def names(data: bytes, name: str) -> list[str]:
+def count(path: Path) -> int:
+    """Number of X-rays in a file: those in a zip; 1 for any other file, and for a zip that can't be read."""
+    try:
+        return len(names(path, path.name)) if is_archive(path) else 1
+    except (KoaError, OSError):
+        return 1
+
+
+def names(source: bytes | Path, name: str) -> list[str]:
     """Names of the files in an archive, in its order, without folders, hidden files, `__MACOSX` and DICOMDIR.
 
     Raises:
         KoaError: the zip is damaged, empty, or over the limits above.
     """
-    with _opened(data, name) as opened:
+    with _opened(source, name) as opened:
         return [info.filename for info in _entries(opened, name)]
 
 
-def unpack(data: bytes, name: str) -> Iterator[tuple[str, bytes | KoaError]]:
+def unpack(source: bytes | Path, name: str) -> Iterator[tuple[str, bytes | KoaError]]:
     """Yield each of `names` with its content, or with the error that says why it was skipped.
 
     Args:
-        data: the archive.
+        source: the archive, or its path.
         name: what to call it in messages.
 
     Raises:
         KoaError: as `names`.
     """
-    with _opened(data, name) as opened:
+    with _opened(source, name) as opened:
         for info in _entries(opened, name):
             try:
                 yield info.filename, _content(opened, info)

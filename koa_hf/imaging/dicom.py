@@ -66,8 +66,9 @@ _ELEMENTS: list[BaseTag | int] = [
 _HEADER_ELEMENTS: list[BaseTag | int] = [
     Tag(keyword)
     for keyword in (
-        *("StudyInstanceUID", "PatientID"),
-        *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
+        "StudyInstanceUID",
+        "PatientID",
+        "NominalScannedPixelSpacing",
     )
 ]
 _META_ELEMENTS: list[BaseTag | int] = [Tag("TransferSyntaxUID"), Tag("MediaStorageSOPClassUID")]
@@ -152,7 +153,7 @@ def is_dicom(head: bytes) -> bool:
 
 @dataclass(frozen=True)
 class DicomImage:
-    """What is read from a DICOM file.
+    """An image as a DICOM file displays it, with what the file states about it.
 
     Attributes:
         pixels: uint8 (rows, columns), 0 black to 255 white, after Modality LUT or rescale, the first VOI LUT or window,

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 from accelerate.utils import ProjectConfiguration, broadcast_object_list, parse_flag_from_env
 
+from koa_hf.cores import available_cores
 from koa_hf.network.engine_names import for_accelerate
 from koa_hf.network.precision import choose_precision
 from train.loop.settings import requested_precision
@@ -64,8 +65,7 @@ def share_cores(accelerator: Accelerator) -> None:
 
 def cores_per_process(accelerator: Accelerator) -> int:
     """CPU cores that each of the run's processes may use, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // accelerator.num_processes)
+    return max(1, available_cores() // accelerator.num_processes)
 
 
 def keep_freed_memory() -> None:

@@ -1,7 +1,6 @@
 """run.json: options, code, versions, data and machine of a run, so that it can be repeated or doubted."""
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from koa_hf.cores import available_cores
 from koa_hf.files import replacing, write_text
 from koa_hf.hub.contents import without_local_paths
 
@@ -124,6 +124,5 @@ def processor() -> str:
         name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # With the instruction set, because processors of one name may differ in it, and in speed by a factor of three.
-    return f"{name} with {torch.backends.cpu.get_cpu_capability()}, {cores} cores"
+    return f"{name} with {torch.backends.cpu.get_cpu_capability()}, {available_cores()} cores"
