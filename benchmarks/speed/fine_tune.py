@@ -33,7 +33,7 @@ from koa_hf.grades import NUM_GRADES
 from koa_hf.network import xception
 from koa_hf.network.precision import autocast, choose_precision
 from koa_hf.progress import progress_bar
-from train.loop.augment import augment
+from train.loop.augment import Draws, augment, disturb, resized
 from train.loop.device import keep_freed_memory
 from train.loop.recipe import load_recipe
 
@@ -92,11 +92,18 @@ def where_time_goes(device: torch.device, size: int, batch: int, precision: str)
 
 
 def augmenting(device: torch.device, size: int, batch: int, rounds: int) -> dict:
-    """Milliseconds per image of the heaviest augmentation, that of `strong-polished`."""
-    plan, grey = load_recipe("strong-polished"), torch.rand(batch, size, size, device=device)
-    random = torch.Generator().manual_seed(0)
-    taken = median_seconds(lambda: augment(grey, plan.augmentation, random, slice(0, batch), batch), device, rounds)
-    return {"size": size, "batch": batch, "milliseconds_an_image": round(taken / batch * 1000, 3)}
+    """Milliseconds per image of the heaviest augmentation, that of `robust`: stored pixels to the network's input."""
+    plan = load_recipe("robust")
+    how, grey = plan.augmentation, torch.rand(batch, plan.stored_size, plan.stored_size, device=device)
+
+    def change() -> None:
+        draws = Draws(0, slice(0, batch), batch, device)
+        augment(resized(disturb(grey, how, draws), size), how, draws)
+
+    return {
+        **{"size": size, "batch": batch, "recipe": plan.name},
+        "milliseconds_an_image": round(median_seconds(change, device, rounds) / batch * 1000, 3),
+    }
 
 
 def one_of_several(rounds: int) -> None:

@@ -54,13 +54,14 @@ def mixed_precision(wanted: str, force_cpu: bool) -> str:
 
 
 def share_cores(accelerator: Accelerator) -> None:
-    """Divide the CPU cores among the processes, where the CPU computes.
+    """Divide the CPU cores among the processes, where the CPU computes; one thread each where a GPU does.
 
     `accelerate launch` without `--cpu` sets OMP_NUM_THREADS to 1, which suits GPUs and leaves all but one core idle
     on a CPU. A `--num_cpu_threads_per_process` over 1 is respected.
     """
-    if accelerator.device.type == "cpu" and os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        torch.set_num_threads(cores_per_process(accelerator))
+    if os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        on_cpu = accelerator.device.type == "cpu"
+        torch.set_num_threads(cores_per_process(accelerator) if on_cpu else 1)
 
 
 def cores_per_process(accelerator: Accelerator) -> int:

@@ -27,6 +27,7 @@ def teacher_logits(
     """Mean of the teachers' log-probabilities of each image: float32 (images, 5), on the device.
 
     Computed once a run, at each teacher's own image size and without augmentation; a resumed run reads them from disk.
+    Leaves `images` at the last teacher's size.
     """
     path = checkpoints.weights / "teacher_logits.safetensors"
     if path.exists():
@@ -45,7 +46,8 @@ def teacher_logits(
 def _log_probabilities(
     accelerator: Accelerator, teacher: Grader, images: KneeImages, batch_size: int, stop: StopRequest
 ) -> torch.Tensor:
-    loader = accelerator.prepare(DataLoader(KneeImages(images.split, teacher.preprocessing), batch_size))
+    images.resize_to(teacher.preprocessing.image_size, accelerator)
+    loader = accelerator.prepare(DataLoader(images, batch_size))
     network = xception.folded(teacher.model).to(memory_format=torch.channels_last)
 
     def grade(pixels: torch.Tensor) -> torch.Tensor:
