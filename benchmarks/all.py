@@ -54,6 +54,7 @@ BENCHMARKS = (
     Benchmark("one_xray", needs=("KOA_DATA",), data=True),
     Benchmark("cached_trunk", needs=("KOA_DATA", "KOA_WEIGHTS"), data=True),
     Benchmark("growth", needs=("KOA_DATA",)),
+    Benchmark("install"),
 )
 NEEDED = {
     "KOA_DATA": "the folder of the public release (with train and val)",

@@ -71,7 +71,7 @@ class Stub:
 
     model_id, revision, note = "stub", "0", ""
 
-    def grade_batch(self, radiographs, extra_crops=None):
+    def grade_batch(self, radiographs):
         read = [radiograph.read(one) for one in radiographs]
         return [
             grading(file=one.name, side=one.side, notes=one.notes, cautions=one.cautions, sha256=one.sha256)

@@ -73,16 +73,15 @@ def test_a_box_that_shows_nothing_of_the_film_is_refused(grader, film_png):
         examine(grader, [shuttered], [inside])
 
 
-def test_a_knee_of_a_film_is_graded_as_its_crops_would_be_in_three_sizes_together(grader, film_png):
+def test_a_knee_of_a_film_is_graded_as_its_crop(grader, film_png):
     film = read(film_png)
     boxes = [KneeBox((700, 0, 1100, 400), "left", 1.0, False), KneeBox((180, 0, 580, 400), "right", 1.0, False)]
     examination = examine(grader, [film], boxes)[0]
     assert [knee.grading.box for knee in examination.knees] == [boxes[1].box, boxes[0].box]
     for knee in examination.knees:
-        alone = grader.grade_batch(localiser.multi_scale_crops(film, knee.grading.box))
-        together = np.exp(np.mean(np.log([one.probabilities for one in alone]), axis=0))  # the mean of the logits
-        assert knee.grading.probabilities == pytest.approx(together / together.sum(), abs=1e-5)
-        assert knee.grading.heatmap == pytest.approx(alone[0].heatmap, abs=1e-4)
+        (alone,) = grader.grade_batch([localiser.crop(film, knee.grading.box)])
+        assert knee.grading.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+        assert knee.grading.heatmap == pytest.approx(alone.heatmap, abs=1e-4)
     assert [knee.grading.side for knee in examination.knees] == ["right", "left"]
     whole = examine(grader, [film], as_it_is=True)[0]
     assert (whole.boxes, whole.knees[0].grading.box) == ((), None)

@@ -10,7 +10,7 @@ import torch
 from benchmarks import all as all_benchmarks
 from benchmarks import reporting
 from benchmarks.speed import ceiling, growth, other_engines
-from benchmarks.studies import ablation, scrutiny, versions
+from benchmarks.studies import ablation, runs, versions
 from benchmarks.tables import field_tables, pages, paper_tables, recipe_tables, results_tables, speed_tables
 from koa_hf.data.release import Release
 from koa_hf.errors import KoaError
@@ -110,52 +110,43 @@ def test_the_oldest_libraries_are_the_lower_bounds_and_what_failed_with_them_is_
 @pytest.fixture
 def three_rows(tmp_path, monkeypatch):
     """An ablation's plan and folder with three finished rows, each less sure of what is right than the one before."""
-    monkeypatch.setattr(ablation, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(ablation, "PICTURE", tmp_path / "ablation.png")
+    monkeypatch.setattr(runs, "FILE", tmp_path / "runs.csv")
     rows = {"as_it_is": [], "seed_1": ["seed=1"], "no_ema": ["stages.0.ema=0"], "not_yet": []}
     plan = {"recipe": "phantom", "small": ["image_size=71"], "rows": rows}
     grades = np.arange(60) % 5
     names = [f"{9000000 + i // 2}{'RL'[i % 2]}.png" for i in range(60)]
     noise = np.random.default_rng(0).normal(size=(60, 5))
     for name, sure in (("as_it_is", 4.0), ("seed_1", 3.0), ("no_ema", 1.0)):
-        folder = tmp_path / "results" / name
-        folder.mkdir(parents=True)
+        folder = tmp_path / name
+        folder.mkdir()
         logits = sure * np.eye(5)[grades] + noise
         probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         Predictions(names, grades, probabilities.argmax(1), probabilities).write(folder)
         plan_of_row = load_recipe("phantom", ablation.settings_of(plan, name))
         (folder / "recipe.yaml").write_text(plan_of_row.to_yaml())
-        run = {"seconds": {"epochs": 60.0}, "machine": {"processor": "some", "precision": "bf16"}, "git_commit": None}
+        machine = {"processor": "some", "precision": "bf16"}
+        run = {"seconds": {"epochs": 60.0}, "machine": machine, "git_commit": None, "options": {"overrides": []}}
         (folder / "run.json").write_text(json.dumps(run))
     return plan, tmp_path
 
 
 def test_an_ablation_compares_its_rows_knee_by_knee_with_the_mean_of_the_recipes_own_runs(three_rows):
     plan, folder = three_rows
-    ablation.report(plan)
-    rows = json.loads((folder / "results" / "ablation.json").read_text())["rows"]
-    assert [row["is_the_recipe_itself"] for row in rows] == [True, True, False]
-    itself = (rows[0]["cross_entropy"] + rows[1]["cross_entropy"]) / 2
-    for row in rows:
-        assert row["cross_entropy_more"] == pytest.approx(row["cross_entropy"] - itself, abs=1e-6)
-    low, high = rows[2]["cross_entropy_more_95"]
-    assert 0 < low < rows[2]["cross_entropy_more"] < high
-    assert (folder / "results" / "ablation.png").stat().st_size > 0
+    ablation.report(plan, folder)
+    rows = runs.read_runs()
+    assert [row["run"] for row in rows] == ["ablation/as_it_is", "ablation/seed_1", "ablation/no_ema"]
+    assert [row["is_the_recipe_itself"] for row in rows] == ["yes", "yes", ""]
+    first, second, more = (float(row["cross_entropy_more"]) for row in rows)
+    assert first + second == pytest.approx(0, abs=2e-4)
+    assert 0 < float(rows[2]["cross_entropy_more_low"]) < more < float(rows[2]["cross_entropy_more_high"])
+    assert (folder / "ablation.png").stat().st_size > 0
+    ablation.report(plan, folder)
+    assert runs.read_runs() == rows  # each in the place of the earlier one
 
 
 def test_an_ablation_refuses_a_row_of_another_plan(three_rows):
-    plan, _ = three_rows
+    plan, folder = three_rows
     plan["small"] = ["image_size=96"]
     with pytest.raises(KoaError, match="trained by another recipe"):
-        ablation.report(plan)
-
-
-def test_scrutiny_compares_two_models_on_the_same_patients(three_rows, monkeypatch):
-    monkeypatch.setattr(scrutiny, "REPEATS", 50)
-    sure, less_sure = (three_rows[1] / "results" / name for name in ("as_it_is", "no_ema"))
-    scrutiny.main([str(sure), "--before", str(less_sure)])
-    found = json.loads((sure / "scrutiny.json").read_text())
-    assert found["knees"] == 60
-    assert 0 < found["targets"]["held_in_share_of_resamples"]["all of them"] <= 1
-    gain = {row["figure"]: row for row in found["against_before"]["root_distance"]}
-    assert gain["cross_entropy"]["difference_95"][1] < 0 < gain["accuracy"]["difference_95"][0]
-    assert sum(row["knees"] for row in found["sets"]["by_size"]) == 60
+        ablation.report(plan, folder)

@@ -43,7 +43,7 @@ class PixelGrader:
     def __init__(self, batches: float = float("inf")):
         self.left = batches
 
-    def grade_batch(self, radiographs: Sequence[Radiograph], extra_crops: object = None) -> list[Grading]:
+    def grade_batch(self, radiographs: Sequence[Radiograph]) -> list[Grading]:
         if self.left <= 0:
             raise KeyboardInterrupt
         self.left -= 1

@@ -20,11 +20,11 @@ class Watched:
     def __init__(self, grader: Grader):
         self.grader, self.passes, self.begun, self.go_on = grader, [], threading.Event(), threading.Event()
 
-    def grade_batch(self, radiographs, extra_crops):
+    def grade_batch(self, radiographs):
         self.begun.set()
         assert self.go_on.wait(60)
-        self.passes.append(len(radiographs) + sum(map(len, extra_crops)))
-        return self.grader.grade_batch(radiographs, extra_crops)
+        self.passes.append(len(radiographs))
+        return self.grader.grade_batch(radiographs)
 
 
 def until_waiting(batcher: DynamicBatcher, count: int) -> None:
@@ -62,26 +62,6 @@ def test_what_waits_is_graded_in_one_pass_and_everybody_gets_their_own(grader, t
             assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
     # The four that waited came together, then one by one for the broken file's sake; the many alone.
     assert watched.passes == [1, 4, 2, 1, 1, 5]
-
-
-def test_cuts_stay_with_their_knee_also_where_only_some_have_any(grader):
-    knees = [phantom.draw_knee(grade, seed=grade) for grade in range(4)]
-    watched = Watched(grader)
-    batcher = DynamicBatcher(watched)
-    with ThreadPoolExecutor(3) as pool:
-        first = pool.submit(batcher.grade_batch, knees[:1])
-        assert watched.begun.wait(60)
-        some = pool.submit(batcher.grade_batch, knees[1:3], [[knees[0], knees[3]]])
-        until_waiting(batcher, 1)
-        other = pool.submit(batcher.grade_batch, knees[3:], [[knees[2]]])
-        until_waiting(batcher, 2)
-        watched.go_on.set()
-        first.result()
-        found = [*some.result(), *other.result()]
-    assert watched.passes == [1, 6]
-    expected = grader.grade_batch(knees[1:], [[knees[0], knees[3]], [], [knees[2]]])
-    for one, right in zip(found, expected, strict=True):
-        assert one.probabilities == pytest.approx(right.probabilities, abs=1e-4)
 
 
 def test_an_x_ray_is_let_go_of_once_it_is_graded(grader):

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from koa_hf.grading.calibration import grade_sets, probabilities_of, read_grades
+from koa_hf.grading.calibration import grade_sets, probabilities_of
 from koa_hf.grading.familiarity import Familiarity
-from koa_hf.grading.metrics import expected_calibration_error, quadratic_weighted_kappa
-from train.fitting.cross_fit import ROUNDING, cross_fit, fit_set_level, fit_temperature, fit_thresholds
-from train.fitting.small_knee_fitting import fit_shift
+from koa_hf.grading.metrics import expected_calibration_error
+from train.fitting.cross_fit import cross_fit, fit_set_level, fit_temperature
 
 
 def knees(n: int, seed: int, sharpness: float = 3.0):
@@ -29,46 +28,26 @@ def test_the_temperature_undoes_what_made_the_network_too_sure():
     assert expected_calibration_error(probabilities_of(fresh, temperature), fresh_grades) < 0.03
 
 
-def test_grades_are_read_by_the_least_expected_distance_or_by_thresholds_on_the_expected_grade():
-    probabilities = np.array([[0.4, 0, 0.25, 0.35, 0], [0, 0.1, 0.8, 0.1, 0], [0.45, 0.15, 0.4, 0, 0]])
-    assert read_grades(probabilities).tolist() == [0, 2, 0]
-    assert read_grades(probabilities, power=0.5).tolist() == [2, 2, 0]  # never the improbable one in between
-    assert read_grades(probabilities, power=1).tolist() == [2, 2, 1]
-    assert read_grades(probabilities, power=2).tolist() == read_grades(probabilities, ROUNDING).tolist() == [2, 2, 1]
-    assert read_grades(probabilities, (0.1, 0.2, 0.3, 1.9)).tolist() == [3, 4, 3]
-
-
-def test_fitted_thresholds_agree_better_than_rounding_where_the_network_leans_to_one_side():
-    logits, grades = knees(3000, seed=2, sharpness=1.0)
-    leaning = probabilities_of(logits + np.array([0.0, 0.6, 1.2, 1.8, 2.4]))
-    fitted = fit_thresholds(leaning, grades)
-    assert sorted(fitted) == list(fitted)
-    tuned = quadratic_weighted_kappa(read_grades(leaning, fitted), grades)
-    assert tuned > quadratic_weighted_kappa(read_grades(leaning, ROUNDING), grades) + 0.01
-
-
 @pytest.mark.parametrize("coverage", [0.8, 0.9])
 def test_sets_are_ranges_around_the_grade_that_hold_the_readers_as_often_as_stated(coverage):
     logits, grades = knees(3000, seed=3)
     probabilities = probabilities_of(logits)
-    level = fit_set_level(probabilities, read_grades(probabilities), grades, coverage)
+    level = fit_set_level(probabilities, grades, coverage)
     fresh, fresh_grades = knees(3000, seed=4)
     fresh = probabilities_of(fresh)
-    chosen = read_grades(fresh, ROUNDING)
-    low, high = grade_sets(fresh, read_grades(fresh), level).T
+    low, high = grade_sets(fresh, level).T
     assert np.mean((low <= fresh_grades) & (fresh_grades <= high)) == pytest.approx(coverage, abs=0.02)
-    low, high = grade_sets(fresh, chosen, level).T
-    assert np.all((low <= chosen) & (chosen <= high))
+    assert np.all((low <= fresh.argmax(1)) & (fresh.argmax(1) <= high))
 
 
 def test_cross_fitting_never_measures_a_patient_by_rules_fitted_to_them():
     logits, grades = knees(60, seed=5)
     patients = np.repeat(np.arange(30), 2)
-    found = cross_fit(logits, grades, patients, "most_probable", 0.9)["probabilities"]
+    found, _ = cross_fit(logits, grades, patients, 0.9)
     # One patient's fold has another temperature once another patient's grades are changed, but not by its own.
     wrong = grades.copy()
     wrong[:2] = 4 - wrong[:2]
-    changed = cross_fit(logits, wrong, patients, "most_probable", 0.9)["probabilities"]
+    changed, _ = cross_fit(logits, wrong, patients, 0.9)
     assert np.array_equal(found[:2], changed[:2])
     assert not np.array_equal(found, changed)
 
@@ -83,10 +62,3 @@ def test_distance_is_mahalanobis_and_survives_the_file():
     found = again.measure()(torch.from_numpy(features[:20])).numpy()
     np.testing.assert_allclose(found, expected, rtol=0.02)
     np.testing.assert_allclose(again.with_limit(2.0).measure()(torch.from_numpy(features[:20])), found / 2, rtol=1e-5)
-
-
-def test_the_shift_for_small_knees_undoes_what_resolution_added():
-    logits, _ = knees(500, seed=5, sharpness=1.0)
-    added = np.array([-1.5, -0.5, 0.0, 0.5, 1.0])
-    shift = fit_shift(logits + added, probabilities_of(logits))
-    assert shift - shift.mean() == pytest.approx(-added + added.mean(), abs=0.1)

@@ -128,12 +128,11 @@ def test_nothing_is_found_where_nothing_is(pixels):
     assert find(pixels) == ()
 
 
-def test_a_knee_is_cut_in_three_sizes_about_one_centre():
-    film = Radiograph(np.arange(200 * 200, dtype=np.uint32).reshape(200, 200).astype(np.uint8), "film", side="left")
-    first, *others = localiser.multi_scale_crops(film, (50, 60, 150, 160))
-    assert np.array_equal(first.pixels, film.pixels[60:160, 50:150])
-    assert [other.pixels.shape for other in others] == [(94, 94), (106, 106)]
-    assert {cut.side for cut in (first, *others)} == {"left"}
+def test_a_box_that_reaches_beyond_the_film_comes_closer_to_the_joint_and_shows_at_least_half_of_it():
+    strip = (160, 300)  # height, width
+    assert localiser.kept_inside((10, 10, 110, 110), strip) == (10, 10, 110, 110)
+    assert localiser.kept_inside((50, -20, 250, 180), strip) == (70, 0, 230, 160)
+    assert localiser.kept_inside((-40, 30, 60, 130), strip) == (-18, 52, 37, 107)  # the rest is filled
 
 
 def test_a_cut_keeps_what_the_film_says_and_goes_on_beyond_its_edge():

@@ -17,7 +17,7 @@ from train.loop import recipe
 
 SIZE = 71
 IMAGES = torch.rand(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 2 - 1
-HOW = recipe.GradingOptions(flip_average=False)
+HOW = recipe.GradingOptions()
 
 
 @torch.inference_mode()
@@ -72,9 +72,7 @@ def test_a_network_in_int8_is_saved_loaded_and_computed(grader, model_folder, tm
     folder = tmp_path / "model"
     shutil.copytree(model_folder, folder)
     weights = xception.fingerprint(grader.model)
-    about = Int8Metadata(
-        weights=weights, temperature=1.5, thresholds=None, level=0.2, shift=(0,) * 5, unfamiliarity=1.1
-    )
+    about = Int8Metadata(weights=weights, temperature=1.5, level=0.2, shift=(0,) * 5, unfamiliarity=1.1)
     Int8(numbers, about).save(folder)
     monkeypatch.setitem(TOLERANCES, "int8", 0)
     with pytest.raises(KoaError, match=r"in int8 \(its result differs from torch's\); choose another precision"):

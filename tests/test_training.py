@@ -192,9 +192,9 @@ def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, t
     bundle, results = tmp_path / "koa-xception", tmp_path / "results"
     few = ("--training-knees", 40, "--images-per-kind", 2)
     command("train/bundle.py", "--run", finished, "--dataset", dataset_folder, "--output", bundle,
-            "--results", results, "--grading", "read_out=median", *few)  # fmt: skip
+            "--results", results, "--grading", "coverage=0.8", *few)  # fmt: skip
     assert (bundle / "model.safetensors").stat().st_size < 45e6  # float16
-    assert load_recipe(bundle / "recipe.yaml").grading.read_out == "median"
+    assert load_recipe(bundle / "recipe.yaml").grading.coverage == 0.8
     assert json.loads((results / "float16.json").read_text())["largest_probability_change"] < 0.01
     for picture in ("reliability.png", "familiarity.png", "confusion_matrix.png", "curves.png"):
         assert (results / picture).stat().st_size > 1000
@@ -203,7 +203,7 @@ def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, t
 
     knee = phantom.draw_knee(2, seed=1)
     grader, plain = Grader.from_pretrained(bundle), Grader.from_pretrained(bundle, plain=True)
-    assert grader.rules.power == 1  # the median
+    assert grader.rules.sets.coverage == 0.8
     grading = grader.grade(knee)
     assert grading.calibrated
     assert grading.familiar is not None

@@ -3,10 +3,11 @@
 run             train by a recipe
 validate        measure a model on a split
 bundle          a finished run to the model that ships
+average         the mean of a network's weights and those of the run that continued it
 calibrate       fit the grading rules of a model
 quantise        fit the int8 network of a model
 audit           worst mistakes, recall, and a deletion test of the heat maps
-fit_localiser, fit_orientation, fit_small_knees    fit what comes with the package or with a model
+fit_localiser, fit_orientation                     fit what comes with the package or with a model
 
 recipes/        YAML files that `run` trains by
 loop            what training and evaluation are made of

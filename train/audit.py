@@ -1,6 +1,6 @@
 """Audit a model: its worst mistakes, its recall by grade, and a deletion test of its heat maps.
 
-    python train/audit.py --model models/koa-xception --dataset data/knee-kl --results results/strong
+    python train/audit.py --model models/koa-xception --dataset data/knee-kl --results results/bundle
     python train/audit.py --model user/koa-xception --dataset user/knee-kl --split test --results runs/evaluation/test
 
 Reads predictions.csv, which `train/validate.py` wrote to --results. Writes audit.json, recall.png and deletion.png

@@ -1,10 +1,10 @@
 """Turn a finished run into the model that ships: float16 weights, fitted rules, metrics, card.
 
     python train/bundle.py --run runs/polished --dataset data/knee-kl --output runs/koa-xception --results runs/report
-    python train/bundle.py --run runs/polished --grading read_out=median ...
+    python train/bundle.py --run runs/polished --grading coverage=0.95 ...
 
-In order: store the weights as float16 and compare the grades with float32; fit grading.json (`train/calibrate.py`,
-`train/fit_small_knees.py`); measure on the validation split by these rules (`train/validate.py`); write the card.
+In order: store the weights as float16 and compare the grades with float32; fit grading.json (`train/calibrate.py`);
+measure on the validation split by these rules (`train/validate.py`); write the card.
 --output becomes the model folder as on the Hub; --results gets reports, figures and predictions, and the metrics
 without rules as plain.json.
 """
@@ -31,7 +31,6 @@ from koa_hf.network.model_folder import RECIPE_BEFORE_FILE
 from train.fitting.cross_fit import TIE
 from train.fitting.layer_features import extract_features
 from train.fitting.rule_fitting import add_fitting_options, fit_rules, write_calibration
-from train.fitting.small_knee_fitting import fit_shifts, write_small_knees
 from train.loop import run_record
 from train.loop.evaluation import evaluate_model, write_evaluation
 from train.loop.knee_images import KneeImages, choose_split
@@ -69,7 +68,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", required=True, type=Path, help="folder for reports and figures")
     parser.add_argument("--name", help="of the model in the results (default: the output folder)")
     parser.add_argument("--grading", action="append", default=[], metavar="KEY=VALUE",
-                        help="change a key of the recipe's grading section, such as read_out=median")  # fmt: skip
+                        help="change a key of the recipe's grading section, such as coverage=0.95")  # fmt: skip
     add_fitting_options(parser)
     return parser.parse_args(argv)
 
@@ -105,8 +104,6 @@ def main(argv: list[str] | None = None) -> None:
 
         rules, report = fit_rules(stored, plan.grading, data, args.dataset, args.training_knees, args.images_per_kind)
         write_calibration(rules, report, folder, args.results)
-        small_knees, report = fit_shifts(Grader.from_pretrained(folder, **how), validation)
-        write_small_knees(rules, small_knees, report, folder, args.results)
 
         grader = Grader.from_pretrained(folder, **how)
         images = KneeImages(validation, grader.preprocessing, grader.rules)

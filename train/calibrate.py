@@ -1,10 +1,10 @@
 """Fit the grading rules of a trained network and write them into its model folder (grading.json).
 
-    python train/calibrate.py --model runs/strong --dataset data/knee-kl --output-dir results/strong/calibration
+    python train/calibrate.py --model runs/strong --dataset data/knee-kl --output-dir runs/strong/calibration
     python train/calibrate.py --model runs/strong --dataset user/knee-kl --revision v1.0 --device cuda
 
-Fitted on the validation split, by the `grading` section of the run's recipe: temperature of the probabilities, read-out
-of the grade, level of the prediction sets, and the distance over which an image is out of distribution. All figures
+Fitted on the validation split, by the `grading` section of the run's recipe: temperature of the probabilities, level
+of the prediction sets, and the distance over which an image is out of distribution. All figures
 are cross-fitted over patients. The out-of-distribution detector is chosen by its catch rate; its figure for a kind of
 image is also given for the choice made without that kind.
 Writes grading.json into the model folder; calibration.json, reliability.png and familiarity.png into --output-dir.
@@ -17,7 +17,6 @@ from pathlib import Path
 from koa_hf import Grader
 from koa_hf.data.load import load_dataset
 from koa_hf.errors import exit_2_on_bad_input
-from koa_hf.grading.rules import Rules
 from train.fitting.rule_fitting import add_fitting_options, fit_rules, grading_options_of, write_calibration
 
 
@@ -41,8 +40,6 @@ def main(argv: list[str] | None = None) -> None:
     )
     data = load_dataset(args.dataset, revision=args.revision)
     rules, report = fit_rules(grader, options, data, args.dataset, args.training_knees, args.images_per_kind)
-    # Fitted to the logits by train/fit_small_knees.py; nothing here changes those.
-    rules = rules.model_copy(update={"small_knees": Rules.load(args.model).small_knees})
     out = args.output_dir or args.model
     write_calibration(rules, report, args.model, out)
     print(f"rules written to {args.model}, report to {out}")

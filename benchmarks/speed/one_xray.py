@@ -6,12 +6,11 @@
 Times are medians over --rounds rounds in which the engines alternate. Each engine then grades --images validation
 knees, and its grades are compared with torch's in float32. Memory is that of a process that uses one engine alone. The
 ceiling is this machine's own matrix product. torch.compile and ONNX Runtime, which the Grader does not offer, are
-measured where a C++ compiler or requirements-bench.txt is installed. The pipeline makes one forward pass; a Grader with
-flip TTA makes two, so one pass is measured too. Writes results/benchmarks/one_xray.json and a plot.
+measured where a C++ compiler or requirements-bench.txt is installed. Writes
+results/benchmarks/one_xray.json and a plot.
 """
 
 import argparse
-import copy
 import io
 import multiprocessing
 import shutil
@@ -53,7 +52,6 @@ ENGINES = (
     ("openvino", "bf16"),
     ("openvino", "int8"),
 )
-ONE_PASS = " (no mirror image)"
 
 
 class GradingCalls:
@@ -73,8 +71,6 @@ class GradingCalls:
                     self.graders[name] = _grader(model, engine, precision)
                 except Exception as error:  # compilers and exporters raise anything
                     print(f"{name} is left out: {str(error).splitlines()[0]}", file=sys.stderr)
-        for name in [name for name in self.graders if name.startswith("openvino") and only is None]:
-            self.graders[name + ONE_PASS] = _without_mirror(self.graders[name])
         self.single = {name: grader.grade for name, grader in self.graders.items()}
         self.batched = {name: grader.grade_batch for name, grader in self.graders.items()}
         if only in (None, BASELINE):
@@ -85,13 +81,6 @@ class GradingCalls:
 
             self.single = {BASELINE: lambda file: pipeline(Image.open(io.BytesIO(file)), top_k=5), **self.single}
             self.batched = {BASELINE: several, **self.batched}
-
-
-def _without_mirror(grader: Grader) -> Grader:
-    """The same grader without flip TTA."""
-    other = copy.copy(grader)
-    other.rules = grader.rules.model_copy(update={"flip_average": False})
-    return other
 
 
 def _grader(model: str, engine: str, precision: str) -> Grader:
@@ -142,9 +131,9 @@ def plot(result: dict, path: Path) -> None:
     bars = axes.barh(names, [taken[name]["single"] for name in names], color=TEAL)
     axes.bar_label(bars, padding=3, fmt="%.0f")
     for i, name in enumerate(names):
-        precision = name.removesuffix(ONE_PASS).rsplit(" ", 1)[-1]
+        precision = name.rsplit(" ", 1)[-1]
         if precision in ceilings:
-            at = ceilings[precision] * result["passes_through_the_network"][name]
+            at = ceilings[precision]
             axes.plot([at, at], [i - 0.4, i + 0.4], "k--", label=label)
             label = None
     axes.set(xlabel="ms per X-ray, from file to grade with heat map")
@@ -174,7 +163,7 @@ def main() -> None:
     batched = milliseconds(calls.batched, [file] * BATCH, max(2, args.rounds // 10))
     reference = graders["torch fp32"]
     peaks = {name: peak(reference.device, name) for name in ("fp32", "bf16")}
-    held = {name: megabytes(args.model, name, file) for name in calls.single if not name.endswith(ONE_PASS)}
+    held = {name: megabytes(args.model, name, file) for name in calls.single}
 
     gradings: dict[str, list[Grading]] = {name: [] for name in graders}
     with progress_bar("grading", len(images) * len(graders), show=True) as advance:
@@ -184,14 +173,12 @@ def main() -> None:
                 for _ in images[i : i + BATCH]:
                     advance()
 
-    passes = {name: 2 if grader.rules.flip_average else 1 for name, grader in graders.items()}
     needed = operations(reference.model, reference.preprocessing.image_size)
     ceiling = {name: 1000 * needed / value for name, value in peaks.items()}
     result = {
         "what": "ms per X-ray from file to grade with heat map; medians",
         "model": args.model,
         "image_size": reference.preprocessing.image_size,
-        "passes_through_the_network": {BASELINE: 1, **passes},
         "milliseconds": {
             name: {"single": round(single[name], 1), f"in batches of {BATCH}": round(batched[name] / BATCH, 1)}
             for name in single
@@ -200,7 +187,7 @@ def main() -> None:
         "times_the_baseline": {name: round(single[BASELINE] / value, 2) for name, value in single.items()},
         "ceiling_milliseconds_a_pass": {name: round(value, 1) for name, value in ceiling.items()},
         "share_of_the_ceiling": {
-            name: round(passes[name] * ceiling[grader.precision] / single[name], 2)
+            name: round(ceiling[grader.precision] / single[name], 2)
             for name, grader in graders.items()
             if grader.precision in ceiling
         },

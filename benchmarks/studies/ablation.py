@@ -3,15 +3,14 @@
     python benchmarks/studies/ablation.py --dataset data/knee-kl --output-dir runs/ablation
     python benchmarks/studies/ablation.py --dataset data/knee-kl --output-dir runs/ablation --only as_it_is no_ema
 
-The rows are listed in benchmarks/studies/ablation.yaml. Each is a run of train/run.py, whose recipe, log, record and
-predictions are kept in results/ablation/; rows found there are not trained again, and an interrupted row resumes from
-its checkpoint in the output folder. ablation.json and ablation.png are rewritten after every row, with each row's
-cross-entropy relative to the recipe itself on the same knees. "The recipe itself" is the mean of its own runs (other
+The rows are listed in benchmarks/studies/ablation.yaml. Each is a run of train/run.py in the output folder; finished
+rows are not trained again, and an interrupted row resumes from its checkpoint. After every row, results/runs.csv gets
+the rows so far and results/ablation.png is drawn anew, with each row's cross-entropy relative to the recipe itself on
+the same knees. "The recipe itself" is the mean of its own runs (other
 seeds, float32), whose spread is what chance does. Intervals are over patients, for one training per row.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,19 +20,17 @@ import numpy as np
 import yaml
 
 from benchmarks import reporting
+from benchmarks.studies.runs import FIGURES, keep_runs, row_of
 from koa_hf.errors import KoaError, exit_2_on_bad_input
-from koa_hf.grading.calibration import read_grades
 from koa_hf.grading.metrics import bootstrap_mean, grade_metrics
 from train.fitting.cross_fit import cross_fit
-from train.loop import predictions, recipe, run_record
+from train.loop import recipe, run_record
 from train.loop.plots import plot_differences
 from train.loop.predictions import Predictions
-from train.loop.recipe import POWERS, load_recipe
+from train.loop.recipe import load_recipe
 
 PLAN = Path(__file__).with_suffix(".yaml")
-RESULTS = reporting.RESULTS / "ablation"
-BY_READ_OUT = ("accuracy", "quadratic_weighted_kappa", "mean_absolute_error")
-KEPT = ("recipe.yaml", "metrics.jsonl", predictions.FILE, "run.json")  # run.json last: it marks a finished row
+PICTURE = reporting.RESULTS / "ablation.png"
 
 
 def settings_of(plan: dict, name: str) -> list[str]:
@@ -68,24 +65,13 @@ def figures_of(found: Predictions) -> tuple[dict, np.ndarray]:
     A temperature is cross-fitted over patients first: soft targets leave a network under-confident, which one number
     corrects and which would otherwise dominate the comparison of cross-entropies.
     """
-    grades = found.grades
-    fitted = cross_fit(found.logits, grades, found.patients, "most_probable", coverage=0.9)
-    tempered = fitted["probabilities"]
-    figures = {name: value for name, value in fitted["figures"].items() if name != "expected_calibration_error"}
-    read = {name: grade_metrics(tempered, grades, read_grades(tempered, power=power)) for name, power in POWERS.items()}
-    figures["recall_by_grade"] = read["most_probable"]["recall_by_grade"]
-    figures["by_read_out"] = {name: {key: one[key] for key in BY_READ_OUT} for name, one in read.items()}
-    return figures, -np.log(tempered[np.arange(len(grades)), grades])
+    tempered, _ = cross_fit(found.logits, found.grades, found.patients, coverage=0.9)
+    loss = -np.log(tempered[np.arange(len(found.grades)), found.grades])
+    return grade_metrics(tempered, found.grades), loss
 
 
-def is_finished(name: str) -> bool:
-    return run_record.is_complete(RESULTS / name / "run.json")
-
-
-def keep(run: Path, name: str) -> None:
-    """Copy the record of a finished run to the results."""
-    (RESULTS / name).mkdir(parents=True, exist_ok=True)
-    run_record.copy_files(run, KEPT, RESULTS / name)
+def is_finished(folder: Path) -> bool:
+    return run_record.is_complete(folder / "run.json")
 
 
 def own_runs(plan: dict, finished: list[str]) -> list[str]:
@@ -98,68 +84,53 @@ def _training(plan: recipe.Recipe) -> dict:
     return plan.model_dump(exclude={"description", "note", "grading"})
 
 
-def processor_seconds(seconds: dict) -> float | None:
-    """Processor seconds of a run; None for a resumed run, whose earlier processes did not record them."""
-    if seconds["epochs"] > seconds.get("this_process", 0):
-        return None
-    return seconds.get("this_process_of_processors")
-
-
-def check_the_first(plan: dict, rows: list[str]) -> None:
+def check_the_first(plan: dict, folder: Path, rows: list[str]) -> None:
     """Raise KoaError unless the plan's first row is finished or about to be trained."""
     first = next(iter(plan["rows"]))
-    if first not in rows and not is_finished(first):
+    if first not in rows and not is_finished(folder / first):
         raise KoaError(f"all rows are compared with {first!r}; train that one first.")
 
 
-def report(plan: dict) -> None:
-    """Write figures and plot of the finished rows; the first row must be among them."""
-    check_the_first(plan, [])
-    finished = [name for name in plan["rows"] if is_finished(name)]
-    predicted = {name: Predictions.read(RESULTS / name) for name in finished}
+def report(plan: dict, folder: Path) -> None:
+    """Write the rows of the finished runs, and the plot; the first row must be among them."""
+    check_the_first(plan, folder, [])
+    finished = [name for name in plan["rows"] if is_finished(folder / name)]
+    predicted = {name: Predictions.read(folder / name) for name in finished}
     of_first = predicted[finished[0]]
     for name, one in predicted.items():
         if one.file_names != of_first.file_names:
             raise KoaError(f"the row {name} has other knees than {finished[0]}; train it again.")
-    figures, losses = {}, {}
-    for name, one in predicted.items():
-        figures[name], losses[name] = figures_of(one)
+    measured = {name: figures_of(one) for name, one in predicted.items()}
     own = own_runs(plan, finished)
-    of_itself = np.mean([losses[name] for name in own], axis=0)
+    of_itself = np.mean([measured[name][1] for name in own], axis=0)
     rows = []
     for name in finished:
-        run = json.loads((RESULTS / name / "run.json").read_text())
-        trained = load_recipe(RESULTS / name / "recipe.yaml")
+        trained = load_recipe(folder / name / "recipe.yaml")
         if _training(trained) != _training(load_recipe(plan["recipe"], settings_of(plan, name))):
             raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it again.")
-        more = losses[name] - of_itself
-        rows.append(
-            {
-                "row": name,
-                "changes": [*plan["rows"][name], *filter(None, [" ".join(options_of(plan, name))])],
-                "epochs": sum(stage.epochs for stage in trained.stages),
-                "seed": trained.seed,
-                **figures[name],
-                "is_the_recipe_itself": name in own,
-                "cross_entropy_more": float(more.mean()),
-                "cross_entropy_more_95": bootstrap_mean(more, of_first.patients),
-                "seconds": run["seconds"]["epochs"],
-                "processor_seconds": processor_seconds(run["seconds"]),
-                "trained_on": run["machine"],
-                "git_commit_of_run": run["git_commit"],
-            }
-        )
-    reporting.write_result(
-        RESULTS / "ablation.json",
-        {"what": "one change at a time", "recipe": plan["recipe"], "small": plan["small"], "rows": rows},
-    )
+        figures, loss = measured[name]
+        more = loss - of_itself
+        low, high = bootstrap_mean(more, of_first.patients)
+        row = row_of(folder / name, figures) | {
+            "run": f"ablation/{name}",
+            "changes": "; ".join([*plan["rows"][name], *filter(None, [" ".join(options_of(plan, name))])]),
+            "cross_entropy_more": float(more.mean()),
+            "cross_entropy_more_low": low,
+            "cross_entropy_more_high": high,
+            "is_the_recipe_itself": "yes" if name in own else "",
+        }
+        rows.append(row)
+    keep_runs(rows)
+    plotted = [
+        {**row, "row": name, "cross_entropy_more_95": (row["cross_entropy_more_low"], row["cross_entropy_more_high"])}
+        for name, row in zip(finished, rows, strict=True)
+    ]
     by_chance = [row["cross_entropy_more"] for row in rows if row["is_the_recipe_itself"]]
     label = "cross-entropy relative to the mean of the recipe's own runs, same knees (right is worse)"
-    band = (min(by_chance), max(by_chance))
-    plot_differences(rows, "cross_entropy_more", label, RESULTS / "ablation.png", band)
-    shown = ("accuracy", "quadratic_weighted_kappa", "macro_auc", "cross_entropy", "cross_entropy_more")
+    plot_differences(plotted, "cross_entropy_more", label, PICTURE, (min(by_chance), max(by_chance)))
+    shown = (*FIGURES, "cross_entropy_more")
     reporting.print_table(
-        f"{plan['recipe']}, small", [{"row": row["row"], **{key: round(row[key], 3) for key in shown}} for row in rows]
+        f"{plan['recipe']}, small", [{"row": row["run"], **{key: round(row[key], 3) for key in shown}} for row in rows]
     )
 
 
@@ -176,14 +147,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", choices=list(plan["rows"]), metavar="ROW", help="train only these rows")
     args = parser.parse_args(argv)
     wanted = [name for name in plan["rows"] if not args.only or name in args.only]
-    check_the_first(plan, wanted)
+    check_the_first(plan, args.output_dir, wanted)
     for name in wanted:
-        folder = args.output_dir / name
-        if not is_finished(name):
-            if not run_record.is_complete(folder / "run.json"):
-                train(plan, name, args.dataset, folder)
-            keep(folder, name)
-        report(plan)
+        if not is_finished(args.output_dir / name):
+            train(plan, name, args.dataset, args.output_dir / name)
+        report(plan, args.output_dir)
 
 
 if __name__ == "__main__":

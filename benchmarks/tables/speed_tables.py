@@ -59,7 +59,6 @@ def one_xray(result: dict) -> Section:
     rows = [
         {
             f"engine, {result['image_size']} px": name,
-            "passes": result["passes_through_the_network"][name],
             "ms, single": ms["single"],
             "ms, batches of 16": ms["in batches of 16"],
             "speed-up": result["times_the_baseline"][name],
@@ -75,13 +74,11 @@ def one_xray(result: dict) -> Section:
         for name, ms in result["milliseconds"].items()
     ]
     single = {name: ms["single"] for name, ms in result["milliseconds"].items()}
-    openvino = {name: ms for name, ms in single.items() if name.startswith("openvino") and "(" not in name}
+    openvino = {name: ms for name, ms in single.items() if name.startswith("openvino")}
     floats, int8 = (
         {name: ms for name, ms in openvino.items() if ("int8" in name) == wanted} for wanted in (False, True)
     )
-    passes = max(result["passes_through_the_network"].values())
-    ceiling = {name: passes * ms for name, ms in result["ceiling_milliseconds_a_pass"].items()}
-    baseline, least = next(iter(single.values())), min(ceiling.values())
+    baseline, least = next(iter(single.values())), min(result["ceiling_milliseconds_a_pass"].values())
     goals = [Goal("one X-ray, floating point", 44, min(floats.values()), " ms", round(least))]
     if int8:
         goals.append(Goal("one X-ray, int8", 25, min(int8.values()), " ms"))
@@ -91,8 +88,8 @@ def one_xray(result: dict) -> Section:
     return Section(
         goals,
         rows,
-        "Time per X-ray from file bytes to grade and heat map; the first row is the baseline. Flip TTA takes two "
-        f"passes; the last rows take one. Changes are against torch in float32 on {result['validation_images']} "
+        "Time per X-ray from file bytes to grade and heat map; the first row is the baseline. "
+        f"Changes are against torch in float32 on {result['validation_images']} "
         "validation knees. MB: a process that uses this engine alone.",
     )
 
@@ -270,6 +267,26 @@ def growth(result: dict) -> Section:
     )
 
 
+def install(result: dict) -> Section:
+    brought: dict[str, list[dict]] = {}
+    for row in result["rows"]:
+        brought.setdefault(row["brought_by"], []).append(row)
+    sums = {name: sum(row["megabytes"] for row in rows) for name, rows in brought.items()}
+    rows = []
+    for name in sorted(sums, key=lambda name: -sums[name])[:10]:
+        largest = ", ".join(f"{row['package']} {row['megabytes']:.0f}" for row in brought[name][:4])
+        rows.append({"requirement": name, "MB": round(sums[name]), "packages": len(brought[name]), "largest": largest})
+    cuda = sum(row["megabytes"] for row in result["rows"] if row["package"].startswith(("nvidia", "cuda", "triton")))
+    return Section(
+        [],
+        rows,
+        f"{result['packages_installed']} packages, {result['megabytes'] / 1000:.1f} GB in all, each counted with the "
+        f"first requirement that brings it. {cuda / 1000:.1f} GB are torch's CUDA libraries and triton; a machine "
+        "without a GPU does without them where torch and torchvision are installed first, as a pair, from PyTorch's "
+        "CPU index.",
+    )
+
+
 class Part(NamedTuple):
     """A section of the page: title, result without its suffix, command of the benchmark, what makes text of it."""
 
@@ -288,6 +305,7 @@ PARTS = (
     Part("Start of the demo", "demo/demo", "demo_start.py", demo_start),
     Part("Demo under load", "demo/load", "demo_load.py", demo_load),
     Part("Growth with the data", "benchmarks/growth", "growth.py", growth),
+    Part("Installation", "benchmarks/install", "install.py", install),
 )
 
 

@@ -7,7 +7,7 @@ weaker: it joins calls of one event only, and one unreadable X-ray fails everybo
 
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -15,18 +15,13 @@ from koa_hf.grading.result import Grading, KneeGrader
 from koa_hf.imaging.radiograph import ImageSource
 
 MAX_BATCH = 16
-"""Images in one forward pass, unless one request has more. A knee on a film counts as three (extra crops)."""
+"""Images in one forward pass, unless one request has more."""
 
 
 @dataclass(frozen=True)
 class _Request:
     sources: list[ImageSource]
-    extra_crops: list[list[ImageSource]]  # one list per source
     answer: Future = field(default_factory=Future)
-
-    @property
-    def images(self) -> int:
-        return len(self.sources) + sum(map(len, self.extra_crops))
 
 
 class DynamicBatcher:
@@ -38,14 +33,9 @@ class DynamicBatcher:
         self._waiting: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="grader", daemon=True).start()
 
-    def grade_batch(
-        self, radiographs: Iterable[ImageSource], extra_crops: Sequence[Sequence[ImageSource]] | None = None
-    ) -> list[Grading]:
+    def grade_batch(self, radiographs: Iterable[ImageSource]) -> list[Grading]:
         """As `Grader.grade_batch`; blocks until the request is graded."""
-        sources = list(radiographs)
-        crops = [list(one) for one in extra_crops or ()]
-        crops += [[] for _ in sources[len(crops) :]]
-        request = _Request(sources, crops[: len(sources)])
+        request = _Request(list(radiographs))
         self._waiting.put(request)
         return request.answer.result()
 
@@ -58,10 +48,10 @@ class DynamicBatcher:
 
     def _serve_with_others(self, first: _Request) -> _Request | None:
         """Serve the waiting requests as one batch; returns the first that no longer fitted."""
-        batch, images, left = [first], first.images, None
+        batch, images, left = [first], len(first.sources), None
         while left is None and not self._waiting.empty():
             following = self._waiting.get()  # never blocks: this thread is the only consumer
-            images += following.images
+            images += len(following.sources)
             if images > self._max_batch:
                 left = following
             else:
@@ -71,9 +61,8 @@ class DynamicBatcher:
 
     def _serve(self, batch: list[_Request]) -> None:
         sources = [source for request in batch for source in request.sources]
-        extra_crops = [crops for request in batch for crops in request.extra_crops]
         try:
-            gradings = iter(self._grader.grade_batch(sources, extra_crops))
+            gradings = iter(self._grader.grade_batch(sources))
         except Exception as error:
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)

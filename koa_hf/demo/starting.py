@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from koa_hf.demo.batcher import DynamicBatcher
@@ -61,9 +61,7 @@ class StartingGrader:
             self._ready.set()
         return grader
 
-    def grade_batch(
-        self, radiographs: Iterable[ImageSource], extra_crops: Sequence[Sequence[ImageSource]] | None = None
-    ) -> list[Grading]:
+    def grade_batch(self, radiographs: Iterable[ImageSource]) -> list[Grading]:
         """As `Grader.grade_batch`, once the model is loaded, batched with concurrent requests.
 
         Raises:
@@ -72,4 +70,4 @@ class StartingGrader:
         self._ready.wait()
         if self._grade_batch is None:
             raise KoaError("the model could not be loaded; this demo is about to end.")
-        return self._grade_batch(radiographs, extra_crops)
+        return self._grade_batch(radiographs)

@@ -6,7 +6,6 @@
 - `rules`: grading.json, the steps between the network's logits and a grading
 - `calibration`: temperature scaling, the grade read from probabilities, prediction sets
 - `familiarity`: out-of-distribution detection by Mahalanobis distance
-- `small_knees`: correction for knees with fewer pixels than the training crops
 - `heatmap`: class activation maps as pictures
 - `metrics`: agreement with readers, with bootstrap intervals
 """
@@ -20,5 +19,4 @@ __all__ = [
     "metrics",
     "result",
     "rules",
-    "small_knees",
 ]

@@ -40,7 +40,8 @@ class Examination:
 
     Attributes:
         film: the whole image, turned by 90 degrees if it lay on its side.
-        boxes: the crops, left to right; empty where the image was graded as it is.
+        boxes: the crops, left to right, inside the film (`localiser.kept_inside`); empty where the image was graded as
+            it is.
         knees: one for each of `boxes`, or one for the whole image.
         whole: True if the image was recognised as a crop of one knee, like the training images; False where it was
             graded as it is because no knee was found in it, or because `as_it_is` was given.
@@ -58,12 +59,12 @@ class FoundKnees:
 
     Attributes:
         boxes, whole: as in `Examination`.
-        crops: for each of `boxes`, or for the whole image, the radiograph to grade, and the extra crops graded with it.
+        crops: for each of `boxes`, or for the whole image, the radiograph to grade.
     """
 
     boxes: tuple[KneeBox, ...]
     whole: bool
-    crops: tuple[tuple[Radiograph, ...], ...]
+    crops: tuple[Radiograph, ...]
 
 
 def examine(
@@ -104,19 +105,18 @@ def _find(film: Radiograph, boxes: Sequence[KneeBox] | None, as_it_is: bool) -> 
     if len(in_film) > MOST_KNEES:
         raise KoaError(f"there are {len(in_film)} boxes; a film has at most {MOST_KNEES} knees, so remove some.")
     if len(in_film) == 1 and in_film[0].whole:
-        in_film, whole, crops = (), True, [[_labelled(film, in_film[0])]]
+        in_film, whole, crops = (), True, [_labelled(film, in_film[0])]
     else:
-        in_film, whole = tuple(sorted(in_film, key=lambda knee: knee.box[0] + knee.box[2])), False
-        crops = [_crops(film, knee) for knee in in_film] or [[film]]
-    return film, FoundKnees(in_film, whole, tuple((_noted_if_small(first), *extra) for first, *extra in crops))
+        inside = (_kept_inside(film, knee) for knee in in_film)
+        in_film, whole = tuple(sorted(inside, key=lambda knee: knee.box[0] + knee.box[2])), False
+        crops = [_labelled(localiser.crop(film, knee.box), knee) for knee in in_film] or [film]
+    return film, FoundKnees(in_film, whole, tuple(map(_noted_if_small, crops)))
 
 
 def grade_found(grader: KneeGrader, found: Sequence[FoundKnees]) -> list[tuple[GradedKnee, ...]]:
     """Grade the knees found on some films in one forward pass; for each film its knees."""
-    crops = [knee for one in found for knee in one.crops]
-    radiographs = [first for first, *_ in crops]
-    gradings = grader.grade_batch(radiographs, [extra for _, *extra in crops])
-    knees = iter(map(GradedKnee, gradings, radiographs))
+    radiographs = [knee for one in found for knee in one.crops]
+    knees = iter(map(GradedKnee, grader.grade_batch(radiographs), radiographs))
     return [tuple(_boxed(next(knees), knee) for knee in one.boxes or [None]) for one in found]
 
 
@@ -149,8 +149,8 @@ def _check_box(film: Radiograph, knee: KneeBox) -> None:
         raise KoaError("a box shows one grey level all over; move it onto a knee.")
 
 
-def _crops(film: Radiograph, knee: KneeBox) -> list[Radiograph]:
-    return [_labelled(crop, knee) for crop in localiser.multi_scale_crops(film, knee.box)]
+def _kept_inside(film: Radiograph, knee: KneeBox) -> KneeBox:
+    return dataclasses.replace(knee, box=localiser.kept_inside(knee.box, film.pixels.shape))
 
 
 def _labelled(crop: Radiograph, knee: KneeBox) -> Radiograph:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -39,8 +38,8 @@ class Output:
     """The network's output for a batch, on its device.
 
     Attributes:
-        logits: float32 (batch, 5), the mean over flip TTA where the rules ask for it, not calibrated.
-        maps: float32 (batch, 5, height, width), class activation maps, averaged likewise.
+        logits: float32 (batch, 5), not calibrated.
+        maps: float32 (batch, 5, height, width), class activation maps.
         unfamiliarity: float32 (batch,), distance from the training knees; None where the model can't tell.
     """
 
@@ -171,43 +170,31 @@ class Grader:
         start = time.perf_counter()
         return self._grade([radiograph.read(source, name)], start)[0]
 
-    def grade_batch(
-        self, radiographs: Iterable[ImageSource], extra_crops: Sequence[Sequence[ImageSource]] | None = None
-    ) -> list[Grading]:
+    def grade_batch(self, radiographs: Iterable[ImageSource]) -> list[Grading]:
         """Grade several radiographs in one forward pass; the results are in their order.
 
         Args:
             radiographs: anything `koa_hf.imaging.radiograph.read` takes.
-            extra_crops: for each radiograph any number of other crops of the same knee; its logits are the mean over
-                all of them. Heat map and unfamiliarity are those of the radiograph itself.
 
         Raises:
             KoaError: one of them can't be read; the message names it.
         """
         start = time.perf_counter()
-        extra = [[radiograph.read(source) for source in crops] for crops in extra_crops or ()]
-        return self._grade([radiograph.read(source) for source in radiographs], start, extra)
+        return self._grade([radiograph.read(source) for source in radiographs], start)
 
-    def _grade(
-        self, radiographs: Sequence[Radiograph], start: float, extra_crops: Sequence[Sequence[Radiograph]] = ()
-    ) -> list[Grading]:
+    def _grade(self, radiographs: Sequence[Radiograph], start: float) -> list[Grading]:
         if not radiographs:
             return []
-        knees, rules = len(radiographs), self.rules
-        crops = [*radiographs, *(crop for extra in extra_crops for crop in extra)]
-        # The knee that each crop shows.
-        of = np.array([*range(knees), *(i for i, extra in enumerate(extra_crops) for _ in extra)])
+        rules = self.rules
         righted = [rules.righted(one) for one in radiographs]
-        righted += [rules.righted(crop, like=righted[i]) for crop, i in zip(crops[knees:], of[knees:], strict=True)]
         output = self.forward(torch.stack([self.preprocessing(one.xray) for one in righted]))
-        logits = rules.at_width(output.logits.cpu().numpy(), [min(crop.pixels.shape) for crop in crops])
         # In float64, so that five probabilities sum to 1 in any arithmetic.
-        probabilities = rules.probabilities(np.stack([logits[of == i].mean(0) for i in range(knees)]))
-        grades = rules.grades(probabilities)
-        ranges = calibration.grade_sets(probabilities, grades, rules.sets.level).tolist() if rules.sets else None
+        probabilities = rules.probabilities(output.logits.cpu().numpy())
+        grades = probabilities.argmax(1)
+        ranges = calibration.grade_sets(probabilities, rules.sets.level).tolist() if rules.sets else None
         distances = None if output.unfamiliarity is None else output.unfamiliarity.tolist()
         maps = output.maps.cpu().numpy()
-        seconds = (time.perf_counter() - start) / knees
+        seconds = (time.perf_counter() - start) / len(radiographs)
         return [
             Grading(
                 file=one.name,
@@ -237,22 +224,18 @@ class Grader:
         ]
 
     def forward(self, images: torch.Tensor) -> Output:
-        """One pass through the network, or two with flip TTA.
+        """One pass through the network.
 
         Args:
             images: float32 (batch, 3, size, size), values -1 to 1, as `preprocess` makes them.
         """
         with torch.inference_mode():
             images = images.to(self.device)
-            both = torch.cat([images, images.flip(-1)]) if self.rules.flip_average else images
-            features, inner = self._compute(both)
+            features, inner = self._compute(images)
             # The head stays in float32: it costs nothing there, and the maps then add up to exactly these logits.
             logits = self.model.forward_head(features) + self._shift
             maps = class_activation_map(features, self.model.fc)
-            if self.rules.flip_average:
-                logits = logits.unflatten(0, (2, -1)).mean(0)
-                maps = (maps[: len(images)] + maps[len(images) :].flip(-1)) / 2
-            distances = self._unfamiliarity(inner[: len(images)]) if self._unfamiliarity else None
+            distances = self._unfamiliarity(inner) if self._unfamiliarity else None
             return Output(logits, maps, distances)
 
 

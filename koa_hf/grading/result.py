@@ -71,7 +71,7 @@ class Grading(FileResult):
     grade: int = Field(
         ge=0,
         lt=NUM_GRADES,
-        description="Kellgren-Lawrence grade, 0 to 4, read from the probabilities by the model's rules",
+        description="Kellgren-Lawrence grade, 0 to 4: the most probable one",
     )
     name: str = Field(description="name of the grade: none, doubtful, minimal, moderate or severe")
     probabilities: tuple[float, ...] = Field(
@@ -135,8 +135,6 @@ class Grading(FileResult):
         else:
             between = " and ".join(map(self._with_probability, sorted((first, second))))
             phrase = f"Unsure, chiefly between {between}"
-        if self.grade != first:
-            phrase += f"; the grade given, {self._with_probability(self.grade)}, is not the most probable"
         return phrase
 
     @computed_field(  # type: ignore[prop-decorator]
@@ -182,14 +180,8 @@ class KneeGrader(Protocol):
     revision: str
     note: str
 
-    def grade_batch(
-        self, radiographs: Sequence[Radiograph], extra_crops: Sequence[Sequence[Radiograph]] | None = None
-    ) -> list[Grading]:
-        """Grade several radiographs, in order.
-
-        Args:
-            extra_crops: for each radiograph any number of other crops of the same knee; logits are averaged over all.
-        """
+    def grade_batch(self, radiographs: Sequence[Radiograph]) -> list[Grading]:
+        """Grade several radiographs, in order."""
         ...
 
 

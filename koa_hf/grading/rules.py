@@ -8,7 +8,6 @@ and no out-of-distribution detection. Negatives and upside-down X-rays are recog
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +19,6 @@ from koa_hf.errors import KoaError
 from koa_hf.files import write_text
 from koa_hf.grading import calibration
 from koa_hf.grading.familiarity import Familiarity
-from koa_hf.grading.small_knees import SmallKnees
 from koa_hf.imaging import orientation, polarity
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network import int8
@@ -50,14 +48,9 @@ class Rules(BaseModel):
     """The content of grading.json.
 
     Attributes:
-        flip_average: flip TTA: logits are averaged over the X-ray and its mirror image.
         right_negatives: invert photographic negatives before grading.
         right_upside_down: turn upside-down X-rays before grading.
         temperature: divisor of the logits; None: not calibrated.
-        power: exponent of the distance whose expectation the grade minimises; 0: the most probable grade. See
-            `calibration.read_grades`.
-        thresholds: cuts of the expected grade; None: `power` decides.
-        small_knees: correction of the logits of knees with few pixels; None: none.
         sets, familiarity: None where the model has no prediction sets or no out-of-distribution detection.
         fitted_on: split, images and fingerprint of the data set, and the like; for people, not used.
         held_out: performance of the rules on patients that they weren't fitted to; for people, not used.
@@ -65,53 +58,35 @@ class Rules(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1] = 1
-    flip_average: bool = False
+    version: Literal[2] = 2
     right_negatives: bool = False
     right_upside_down: bool = False
     temperature: float | None = Field(default=None, gt=0)
-    power: float = Field(default=0.0, ge=0, le=2)
-    thresholds: tuple[float, float, float, float] | None = None
-    small_knees: SmallKnees | None = None
     sets: GradeSets | None = None
     familiarity: Familiarity | None = None
     fitted_on: dict = {}
     held_out: dict = {}
 
-    def righted(self, xray: Radiograph, like: Righted | None = None) -> Righted:
-        """The X-ray upright and with bone bright; corrected like `like`, another crop of the same knee, if given."""
+    def righted(self, xray: Radiograph) -> Righted:
+        """The X-ray upright and with bone bright."""
         pixels = xray.pixels
-        turned = like.turned if like else self.right_upside_down and orientation.is_upside_down(pixels)
+        turned = self.right_upside_down and orientation.is_upside_down(pixels)
         if turned:
             pixels = orientation.rotated_180(pixels)
-        inverted = like.inverted if like else self.right_negatives and polarity.is_negative(pixels)
+        inverted = self.right_negatives and polarity.is_negative(pixels)
         if inverted:
             pixels = 255 - pixels
         return Righted(dataclasses.replace(xray, pixels=pixels), inverted, turned)
 
-    def at_width(self, logits: np.ndarray, widths: Sequence[int]) -> np.ndarray:
-        """Logits float (n, 5), corrected for small knees.
-
-        Args:
-            widths: shorter side of each knee as it was read, in pixels.
-        """
-        return logits if self.small_knees is None else logits + self.small_knees.shift(widths)
-
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Logits float (n, 5) -> probabilities float64 (n, 5), rows summing to 1."""
         return calibration.probabilities_of(logits, self.temperature or 1.0)
-
-    def grades(self, probabilities: np.ndarray) -> np.ndarray:
-        """The grade read from each row of probabilities: (n, 5) -> int (n,)."""
-        return calibration.read_grades(probabilities, self.thresholds, self.power)
 
     def in_int8(self, fitted: int8.Int8Metadata) -> "Rules":
         """These rules with what was fitted again to the network in int8."""
         changed: dict[str, object] = {}
         if self.temperature is not None:
             changed["temperature"] = fitted.temperature
-        if self.thresholds is not None and fitted.thresholds is not None:
-            changed["thresholds"] = fitted.thresholds
         if self.sets is not None:
             changed["sets"] = self.sets.model_copy(update={"level": fitted.level})
         if self.familiarity is not None:

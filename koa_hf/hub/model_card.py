@@ -9,10 +9,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from koa_hf.errors import KoaError
 from koa_hf.files import write_text
 from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
-from koa_hf.grading.calibration import READ_OUTS
 from koa_hf.grading.metrics import table_rows
 from koa_hf.grading.rules import Rules
-from koa_hf.grading.small_knees import FULL_WIDTH
 from koa_hf.network.engine_names import from_accelerate
 from koa_hf.network.int8 import Int8
 from koa_hf.network.model_folder import INT8_FILE, RECIPE_BEFORE_FILE
@@ -73,7 +71,7 @@ print(pipeline("image-classification", model="FOLDER_OR_HUB_ID")("knee.png"))
 {rules}
 ## How it was measured
 
-{split} split, {images} knees; 95 % intervals by bootstrap over patients; grade = {read_out}.
+{split} split, {images} knees; 95 % intervals by bootstrap over patients; grade = the most probable one.
 
 | figure | value | 95 % interval |
 |---|---|---|
@@ -85,7 +83,7 @@ Confusion matrix (rows the reader's grade, columns the predicted one):
 |---|---|---|---|---|---|
 {confusion}
 
-{read_outs}`keras` figures use Keras' defaults (micro average, probability over 0.5), as in the paper that this project
+`keras` figures use Keras' defaults (micro average, probability over 0.5), as in the paper that this project
 reproduces.
 
 ## Training
@@ -133,21 +131,21 @@ RULES = """
 |---|---|
 | photographic negatives | {negatives} |
 | upside-down radiographs | {upside_down} |
-| flip TTA | {flip} |
-| small knees | {small} |
 | probabilities | softmax of the logits over a temperature of {temperature:.3f} |
-| grade | {read_out} |
+| grade | the most probable one |
 | prediction set | a range of grades that contains the reader's grade in {coverage:.0%} of knees |
 | out of distribution | Mahalanobis distance of {features} features at `{layer}`, {components} principal components |
 {int8}
-On held-out patients of the validation split (ten folds, fitted on nine and measured on the tenth): expected calibration
-error {error:.3f}; the prediction sets contain the reader's grade in {held_coverage:.1%} of knees and hold {size:.2f}
-grades on average; {flagged:.1%} of knees are flagged as out of distribution{on_films},
-and so are {caught:.0%} of images that are not ordinary knee crops (photographs, noise, text, other radiographs, knees
-on their side or in parts; an upside-down knee counts as flagged if it was turned; mean AUROC {auroc:.3f}). The last two
-figures are means over kinds of image; each kind is measured with the distance that was best on the other kinds. Some
-kinds are many crops of few pictures (one chest radiograph, one of a leg), some are drawn (the hand), so these shares do
-not predict what people upload.
+The rules were fitted to the knees of the validation split, as they are and once more as people upload them (fewer
+pixels, another frame, other grey levels, noise, JPEG). On held-out patients (ten folds, fitted on nine and measured on
+the tenth): expected calibration error {error:.3f}; the prediction sets contain the reader's grade in
+{held_coverage:.1%} of the release's knees and in {uploaded_coverage:.1%} of those as uploaded, and hold {size:.2f}
+grades on average; {flagged:.1%} and {uploaded_flagged:.1%} are flagged as out of distribution, and so are
+{caught:.0%} of images that are no ordinary knee crops (photographs, noise, text, other radiographs, knees on their side
+or in parts; an upside-down knee counts as flagged if it was turned; mean AUROC {auroc:.3f}). The last two figures are
+means over kinds of image; each kind is measured with the distance that was best on the other kinds. Some kinds are many
+crops of few pictures (one chest radiograph, one of a leg), some are drawn (the hand), so these shares do not predict
+what people upload.
 """
 
 
@@ -227,8 +225,6 @@ def render(folder: Path) -> ModelCard:
         names=" | ".join(GRADE_NAMES),
         same=SAME_PROBABILITIES[ruled],
         rules=_rules(rules, kept_in_int8) if ruled else "",
-        read_out=_read_out(rules),
-        read_outs=_read_outs(metrics.get("read_outs", {})),
         limits=RULED_LIMITS if ruled else PLAIN_LIMITS,
         confusion="\n".join(confusion),
         train_images=run["dataset"]["images"]["train"],
@@ -280,12 +276,6 @@ def _commands(recipe: dict, before: dict | None, run: dict, source: str) -> str:
     return "".join([*lines, TRAINING.format(name=recipe["name"], start=start, source=source)])
 
 
-def _read_out(rules: Rules) -> str:
-    if rules.thresholds is not None:
-        return "the expected grade, cut at " + ", ".join(f"{value:.2f}" for value in rules.thresholds)
-    return "the " + READ_OUTS.get(rules.power, f"grade with the least expected distance to the power {rules.power:g}")
-
-
 def _training(run: dict, before: dict | None) -> str:
     """Sentences on the machine and the time, and on the run that was continued, if any."""
     machine, start = run["machine"], run.get("started_from")
@@ -297,12 +287,6 @@ def _training(run: dict, before: dict | None) -> str:
     # Not by its folder: local paths stay private.
     of_recipe = f" of the recipe {before['name']}" if before else ""
     return f"It continues a run{of_recipe} with the weights {start['revision']}. {told}" if start else told
-
-
-def _small_knees(rules: Rules) -> str:
-    if rules.small_knees is None:
-        return "not treated"
-    return f"under {FULL_WIDTH} px, a bias per grade and width is added to the logits, as lost detail raises grades"
 
 
 def _grades_kept_in_int8(folder: Path) -> float | None:
@@ -317,41 +301,21 @@ def _rules(rules: Rules, kept_in_int8: float | None) -> str:
     return RULES.format(
         negatives="detected and inverted before grading" if rules.right_negatives else "not treated",
         upside_down="detected and turned before grading" if rules.right_upside_down else "not treated",
-        flip="logits averaged with those of the mirror image" if rules.flip_average else "not used",
-        small=_small_knees(rules),
         temperature=rules.temperature,
-        read_out=_read_out(rules),
         coverage=rules.sets.coverage,
         features=familiarity.features,
         layer=familiarity.layer,
         components=familiarity.components,
         error=held_out["expected_calibration_error"],
         held_coverage=held_out["set_coverage"],
+        uploaded_coverage=held_out["set_coverage_as_uploaded"],
         size=held_out["mean_set_size"],
         flagged=held_out["called_unfamiliar"],
-        on_films=_on_films(held_out),
+        uploaded_flagged=held_out["called_unfamiliar_as_uploaded"],
         caught=held_out["unfamiliar_caught"],
         auroc=held_out["unfamiliar_auroc"],
         int8="" if kept_in_int8 is None else INT8.format(unchanged=kept_in_int8),
     )
-
-
-def _on_films(held_out: dict) -> str:
-    share = held_out.get("called_unfamiliar_as_on_films")
-    return "" if share is None else f" ({share:.1%} with the sizes, frames and grey levels of knees on films)"
-
-
-def _read_outs(ways: dict[str, dict]) -> str:
-    """Table of the figures for each way of reading the grade off the probabilities; empty if metrics.json has none."""
-    if not ways:
-        return ""
-    columns = list(next(iter(ways.values())))
-    lines = [
-        f"| grade read as | {' | '.join(name.replace('_', ' ') for name in columns)} |",
-        "|---" * (len(columns) + 1) + "|",
-        *(f"| {way} | {' | '.join(f'{figures[name]:.4f}' for name in columns)} |" for way, figures in ways.items()),
-    ]
-    return "\n".join(lines) + "\n\n"
 
 
 def _interval(between: list[float] | None) -> dict | None:

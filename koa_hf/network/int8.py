@@ -28,7 +28,7 @@ class Int8Metadata(BaseModel):
 
     Attributes:
         weights: `xception.fingerprint` of the network they belong to.
-        temperature, thresholds, level: as in `koa_hf.grading.rules`, refitted to the int8 network.
+        temperature, level: as in `koa_hf.grading.rules`, refitted to the int8 network.
         shift: added to the logits; their mean difference between float32 and int8.
         unfamiliarity: divisor of the distances from the training knees that restores float32's median.
         measured: agreement of the grades with float32, for the record.
@@ -36,10 +36,9 @@ class Int8Metadata(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: int = Field(1, ge=1, le=1)
+    version: int = Field(2, ge=2, le=2)
     weights: str
     temperature: float = Field(gt=0)
-    thresholds: tuple[float, float, float, float] | None
     level: float = Field(ge=0, le=1)
     shift: tuple[float, float, float, float, float]
     unfamiliarity: float = Field(gt=0)

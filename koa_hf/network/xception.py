@@ -280,6 +280,16 @@ def _step_of(parameter_name: str) -> str:
     return "block11_start" if in_start else step
 
 
+def average(model: nn.Module, other: nn.Module, share: float) -> None:
+    """Replace a network's weights and batch statistics by `share` of them and the rest of another's, in place."""
+    theirs = other.state_dict()
+    mean = {
+        name: theirs[name].lerp(tensor, share) if tensor.is_floating_point() else tensor
+        for name, tensor in model.state_dict().items()
+    }
+    model.load_state_dict(mean)
+
+
 def save_model(
     model: nn.Module, folder: str | os.PathLike, image_size: int, note: str = "", dtype: torch.dtype | None = None
 ) -> None:

@@ -1,10 +1,9 @@
 """Fitting of rules, thresholds and small models, measured on held-out patients.
 
-cross_fit           temperature, thresholds and prediction-set level, cross-fitted over patients
+cross_fit           temperature and prediction-set level, cross-fitted over patients
 layer_features      logits and pooled layer outputs of a network
 familiarity_search  out-of-distribution detectors, compared
 rule_fitting        a model's grading rules (grading.json)
-small_knee_fitting  the rule for knees of few pixels
 quantisation        int8 with NNCF, and its guard
 localiser_films     annotated training films of the localiser
 localiser_training  the localiser, from annotated films
@@ -18,5 +17,4 @@ __all__ = [
     "localiser_training",
     "quantisation",
     "rule_fitting",
-    "small_knee_fitting",
 ]

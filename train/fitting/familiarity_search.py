@@ -1,9 +1,10 @@
 """Out-of-distribution detectors, compared on ordinary knees and on images that are no ordinary knees.
 
-In distribution are the knees of the validation split, as they are and `as_on_films`: cut out of a larger film, a knee
-has fewer pixels, another frame and other grey levels, and is still an ordinary knee.
+In distribution are the knees of the validation split, as they are and `as_uploaded`: a knee with fewer pixels, another
+frame, other grey levels or the traces of JPEG is still an ordinary knee.
 """
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,25 +23,39 @@ from train.fitting.layer_features import LAYERS, LayerFeatures
 
 COMPONENTS = (16, 64, 256)
 NEIGHBOURS = 5
-NARROWEST = 80  # pixels: smallest width of `as_on_films`
+NARROWEST = 80  # pixels: smallest width of `as_uploaded`
 _FRAMED = 0.08  # largest change of the frame, as a share of its width
+_CLOSEST = 0.6  # least part of the frame that is shown of some, as at a film's edge
 _OFF = 0.04  # largest shift of the frame, likewise
 _EXPONENT = 0.25  # largest change of gamma, either way from 1
+_NOISE = 10  # largest standard deviation, grey levels
+_QUALITY = (30, 95)  # of JPEG
 
 
-def as_on_films(knees: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
-    """Each knee once, uint8 (height, width), with random size, frame and gamma."""
+def as_uploaded(knees: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
+    """Each knee once, uint8 (height, width), as one cut out of somebody's film.
+
+    Random size, frame and gamma; a fifth closer up, a third noisy, half saved as JPEG.
+    """
     rng, varied = np.random.default_rng(seed), []
     for knee in knees:
         width = round(np.exp(rng.uniform(np.log(NARROWEST), np.log(max(NARROWEST, knee.shape[1])))))
         height = round(width * knee.shape[0] / knee.shape[1])
         smaller = np.asarray(Image.fromarray(knee).resize((width, height), Image.Resampling.BOX))
-        edge = rng.uniform(-_FRAMED, _FRAMED) / 2
+        shown = 1 + rng.uniform(-_FRAMED, _FRAMED) if rng.random() < 0.8 else rng.uniform(_CLOSEST, 1)
         right, down = rng.uniform(-_OFF, _OFF, 2)
-        box = ((right - edge) * width, (down - edge) * height, (1 + right + edge) * width, (1 + down + edge) * height)
+        edge = (1 - shown) / 2
+        box = ((right + edge) * width, (down + edge) * height, (1 + right - edge) * width, (1 + down - edge) * height)
         pixels = localiser.crop(Radiograph(smaller, "knee"), box).pixels
         exponent = np.exp(rng.uniform(-1, 1) * np.log1p(_EXPONENT))
-        varied.append(((pixels / 255) ** exponent * 255).round().astype(np.uint8))
+        grey = (pixels / 255) ** exponent * 255
+        grey += rng.normal(0, rng.uniform(0, _NOISE) if rng.random() < 1 / 3 else 0, grey.shape)
+        image = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
+        if rng.random() < 0.5:
+            file = io.BytesIO()
+            image.save(file, "JPEG", quality=int(rng.integers(*_QUALITY, endpoint=True)))
+            image = Image.open(file)
+        varied.append(np.asarray(image))
     return varied
 
 

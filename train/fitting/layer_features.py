@@ -24,24 +24,20 @@ class LayerFeatures:
 
     Attributes:
         logits: float32 (n, 5).
-        mirrored: float32 (n, 5), of the mirror images; None if they weren't run.
         layers: step -> float32 (n, channels), averaged over the image.
     """
 
     logits: np.ndarray
-    mirrored: np.ndarray | None
     layers: dict[str, np.ndarray]
 
     def concatenated(self, other: "LayerFeatures") -> "LayerFeatures":
-        """These images followed by others, without mirror images."""
+        """These images followed by others."""
         layers = {name: np.concatenate([rows, other.layers[name]]) for name, rows in self.layers.items()}
-        return LayerFeatures(np.concatenate([self.logits, other.logits]), None, layers)
+        return LayerFeatures(np.concatenate([self.logits, other.logits]), layers)
 
 
 @torch.inference_mode()
-def extract_features(
-    network: nn.Module, precision: str, images: Dataset, what: str, mirror: bool = False
-) -> LayerFeatures:
+def extract_features(network: nn.Module, precision: str, images: Dataset, what: str) -> LayerFeatures:
     """Run a network over images, without grading rules.
 
     Args:
@@ -49,21 +45,18 @@ def extract_features(
         precision: of the computation.
         images: rows {"pixels": uint8 (size, size)}, such as `train.loop.knee_images.KneeImages`.
         what: name of the images, for the progress bar.
-        mirror: also run the mirror images.
     """
     device = next(network.parameters()).device
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in ("logits", "mirrored", *LAYERS)}
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in ("logits", *LAYERS)}
     with progress_bar(f"features of {what}", len(images)) as advance:
         for batch in DataLoader(images, BATCH_SIZE):
             pixels = normalise(batch["pixels"]).to(device)
             seen = _run(network, pixels, precision)
-            if mirror:
-                seen["mirrored"] = _run(network, pixels.flip(-1), precision)["logits"]
             for name, values in seen.items():
                 rows[name].append(values)
             advance(len(pixels))
-    whole = {name: np.concatenate(values) for name, values in rows.items() if values}
-    return LayerFeatures(whole["logits"], whole.get("mirrored"), {name: whole[name] for name in LAYERS})
+    logits, *layers = (np.concatenate(values) for values in rows.values())
+    return LayerFeatures(logits, dict(zip(LAYERS, layers, strict=True)))
 
 
 def _run(network: nn.Module, pixels: torch.Tensor, precision: str) -> dict[str, np.ndarray]:

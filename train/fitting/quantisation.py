@@ -74,7 +74,7 @@ class RuledOutput:
     """Output of a network for n knees, by the model's rules.
 
     Attributes:
-        logits: float32 (n, 5), with flip TTA if the rules have it.
+        logits: float32 (n, 5).
         unfamiliarity: float32 (n,), or None.
     """
 
@@ -187,9 +187,7 @@ def _constant(output) -> torch.Tensor:
 
 def in_int8(grader: Grader, weights: str, numbers: dict[str, torch.Tensor]) -> Grader:
     """A grader that computes in int8, not recalibrated for it; `weights` is the fingerprint of its network."""
-    about = Int8Metadata(
-        weights=weights, temperature=1, thresholds=None, level=0, shift=(0.0,) * NUM_GRADES, unfamiliarity=1
-    )
+    about = Int8Metadata(weights=weights, temperature=1, level=0, shift=(0.0,) * NUM_GRADES, unfamiliarity=1)
     return Grader(
         grader.model, grader.preprocessing, grader.rules,
         device="cpu", precision="int8", engine="openvino", int8=Int8(numbers, about),
@@ -224,13 +222,13 @@ def judge(
         options: of the model's recipe.
     """
     ours, theirs = (grader.rules.probabilities(seen.logits) for seen in (found, expected))
-    read, before = grader.rules.grades(ours), grader.rules.grades(theirs)
+    read, before = ours.argmax(1), theirs.argmax(1)
     changed = read != before
     low, high = np.sort(theirs, axis=1)[:, -2:].T
     kappa_change = quadratic_weighted_kappa(read, grades) - quadratic_weighted_kappa(before, grades)
     difference = (found.logits - expected.logits).astype(np.float64)
     difference -= difference.mean(1, keepdims=True)
-    fitted = Fitted.to(found.logits, grades, options.read_out, options.coverage)
+    fitted = Fitted.to(found.logits, grades, options.coverage)
     familiar, farther = None, 1.0
     if expected.unfamiliarity is not None:
         farther = float(np.median(found.unfamiliarity / expected.unfamiliarity))
@@ -248,7 +246,6 @@ def judge(
         "of_this_the_same_for_all_knees": float(np.sqrt(np.square(difference.mean(0)).mean())),
         "refitted": {
             "temperature": fitted.temperature,
-            "thresholds": fitted.thresholds,
             "level": fitted.level,
             "unfamiliarity": farther,
         },

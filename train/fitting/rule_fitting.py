@@ -1,7 +1,7 @@
-"""Grading rules fitted to a model: temperature, read-out, prediction sets and the out-of-distribution limit.
+"""Grading rules fitted to a model: temperature, prediction sets and the out-of-distribution limit.
 
-Every figure in the report is cross-fitted: rules fitted on nine tenths of the patients are measured on the last tenth,
-for each tenth.
+They are fitted to the validation knees as they are and as people upload them, one of each. Every figure in the report
+is cross-fitted: rules fitted on nine tenths of the patients are measured on the last tenth, for each tenth.
 """
 
 import argparse
@@ -19,15 +19,14 @@ from koa_hf.data.load import dataset_fingerprint
 from koa_hf.errors import KoaError
 from koa_hf.files import write_text
 from koa_hf.grading.calibration import probabilities_of
-from koa_hf.grading.metrics import expected_calibration_error, grade_metrics
 from koa_hf.grading.rules import GradeSets, Righted, Rules
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network import xception
 from koa_hf.network.engine_names import PRECISIONS
 from koa_hf.network.model_folder import INT8_FILE
-from train.fitting.cross_fit import FIGURES, FOLDS, Fitted, calibration_errors_by_chance, cross_fit
+from train.fitting.cross_fit import FIGURES, FOLDS, Fitted, cross_fit, figures_of, set_figures
 from train.fitting.familiarity_search import (
-    as_on_films,
+    as_uploaded,
     best_detector,
     candidate_detectors,
     detector_figures,
@@ -85,16 +84,16 @@ def fit_rules(
     def pixels(images: list[Righted]) -> list[dict]:
         return [{"pixels": torch.from_numpy(preprocessing.to_uint8(image.xray))} for image in images]
 
-    def features(images, what: str, mirror: bool = False) -> LayerFeatures:
-        return extract_features(network, grader.precision, images, what, mirror)
+    def features(images, what: str) -> LayerFeatures:
+        return extract_features(network, grader.precision, images, what)
 
     validation, train = (choose_split(data, split, data_name) for split in ("validation", "train"))
     some = np.random.default_rng(0).permutation(len(train))[:training_knees]
     training = train.select(np.sort(some))
     crops = [np.asarray(image.convert("L")) for image in validation["image"]]
-    knees = features(KneeImages(validation, preprocessing, corrections), "validation knees", mirror=True)
-    on_films = [corrections.righted(Radiograph(knee, "knee")) for knee in as_on_films(crops)]
-    varied = features(pixels(on_films), "validation knees as on films")
+    knees = features(KneeImages(validation, preprocessing, corrections), "validation knees")
+    uploaded = [corrections.righted(Radiograph(knee, "knee")) for knee in as_uploaded(crops)]
+    varied = features(pixels(uploaded), "validation knees as uploaded")
     known = features(KneeImages(training, preprocessing, corrections), "training knees")
     seen = {kind: as_seen(kind) for kind in not_knees.KINDS}
     others = {kind: features(pixels(images), kind) for kind, images in seen.items()}
@@ -126,46 +125,45 @@ def _fit_to_features(
 
     Args:
         knees, grades, patients: the validation split.
-        varied: the same knees as on films.
+        varied: the same knees as uploaded.
         others: by kind, out-of-distribution images.
         caught_before: see `train.fitting.familiarity_search.detector_figures`.
         fitted_on: for the record.
     """
-    averaged = (knees.logits + knees.mirrored) / 2
-    compared = {
-        (flip, read_out): cross_fit(averaged if flip else knees.logits, grades, patients, read_out, options.coverage)
-        for flip in (False, True)
-        for read_out in recipe.READ_OUT_CHOICES
-    }
-    logits = averaged if options.flip_average else knees.logits
-    raw, chosen = probabilities_of(logits), compared[options.flip_average, options.read_out]
-    final = Fitted.to(logits, grades, options.read_out, options.coverage)
+    ordinary = knees.concatenated(varied)
+    halves = {"as they are": slice(len(grades)), "as uploaded": slice(len(grades), None)}
+    grades, patients = np.tile(grades, 2), np.tile(patients, 2)
+    raw = probabilities_of(ordinary.logits)
+    probabilities, sets = cross_fit(ordinary.logits, grades, patients, options.coverage)
+    final = Fitted.to(ordinary.logits, grades, options.coverage)
+    before = {name: figures_of(raw[half], grades[half]) for name, half in halves.items()}
+    held = {name: figures_of(probabilities[half], grades[half]) for name, half in halves.items()}
+    of_sets = {name: set_figures(sets[half], grades[half]) for name, half in halves.items()}
+    crops = halves["as they are"]
 
-    detectors, ordinary = candidate_detectors(training), knees.concatenated(varied)
+    detectors = candidate_detectors(training)
     tried = [detector_figures(one, ordinary, others, caught_before, options.unfamiliar) for one in detectors]
     usable = [i for i, one in enumerate(detectors) if one.familiarity]
     best = best_detector([tried[i] for i in usable])
     detector = detectors[usable[best]]
     left_out = with_each_kind_left_out([tried[i] for i in usable])
 
-    flagged = flagged_by_fold(detector, ordinary, np.tile(patients, 2), options.unfamiliar)
+    flagged = flagged_by_fold(detector, ordinary, patients, options.unfamiliar)
 
     held_out = {
-        "expected_calibration_error": chosen["figures"]["expected_calibration_error"],
-        "set_coverage": chosen["sets"]["coverage"],
-        "mean_set_size": chosen["sets"]["mean_size"],
-        "called_unfamiliar": float(flagged[: len(grades)].mean()),
-        "called_unfamiliar_as_on_films": float(flagged[len(grades) :].mean()),
+        "expected_calibration_error": held["as they are"]["expected_calibration_error"],
+        "set_coverage": of_sets["as they are"]["coverage"],
+        "set_coverage_as_uploaded": of_sets["as uploaded"]["coverage"],
+        "mean_set_size": of_sets["as they are"]["mean_size"],
+        "called_unfamiliar": float(flagged[crops].mean()),
+        "called_unfamiliar_as_uploaded": float(flagged[halves["as uploaded"]].mean()),
         "unfamiliar_caught": float(np.mean([kind["caught"] for kind in left_out.values()])),
         "unfamiliar_auroc": float(np.mean([kind["auroc"] for kind in left_out.values()])),
     }
     rules = Rules(
-        flip_average=options.flip_average,
         right_negatives=options.right_negatives,
         right_upside_down=options.right_upside_down,
         temperature=final.temperature,
-        power=final.power,
-        thresholds=final.thresholds,
         sets=GradeSets(coverage=options.coverage, level=final.level),
         familiarity=detector.familiarity.with_limit(limit_for(detector.distance(ordinary), options.unfamiliar)),
         fitted_on=fitted_on,
@@ -174,35 +172,22 @@ def _fit_to_features(
     report = {
         "fitted_on": fitted_on,
         "folds": FOLDS,
+        "figures_before": before,
+        "figures_held_out": held,
         "calibration": {
             "temperature": final.temperature,
-            "error_before": expected_calibration_error(raw, grades),
-            "error_held_out": held_out["expected_calibration_error"],
-            "error_by_chance": float(calibration_errors_by_chance(chosen["probabilities"]).mean()),
-            "cross_entropy_before": grade_metrics(raw, grades)["cross_entropy"],
-            "cross_entropy_held_out": chosen["figures"]["cross_entropy"],
-            "bins_before": reliability_bins(raw, grades),
-            "bins_held_out": reliability_bins(chosen["probabilities"], grades),
+            "error_before": before["as they are"]["expected_calibration_error"],
+            "error_held_out": held["as they are"]["expected_calibration_error"],
+            "error_by_chance": held["as they are"]["calibration_error_by_chance"],
+            "bins_before": reliability_bins(raw[crops], grades[crops]),
+            "bins_held_out": reliability_bins(probabilities[crops], grades[crops]),
         },
-        "sets": {"stated_coverage": options.coverage, "level": final.level, **chosen["sets"]},
-        "power": final.power,
-        "thresholds": final.thresholds,
-        "read_outs": [
-            {
-                "flip_average": flip,
-                "read_out": read_out,
-                "chosen": (flip, read_out) == (options.flip_average, options.read_out),
-                **one["figures"],
-                "set_coverage": one["sets"]["coverage"],
-                "mean_set_size": one["sets"]["mean_size"],
-            }
-            for (flip, read_out), one in compared.items()
-        ],
+        "sets": {"stated_coverage": options.coverage, "level": final.level, **of_sets},
         "familiarity": {
             "righted": {kind: float(rows.mean()) for kind, rows in caught_before.items()},
             "limit_set_for": options.unfamiliar,
             "called_unfamiliar_held_out": held_out["called_unfamiliar"],
-            "called_unfamiliar_as_on_films_held_out": held_out["called_unfamiliar_as_on_films"],
+            "called_unfamiliar_as_uploaded_held_out": held_out["called_unfamiliar_as_uploaded"],
             "chosen": tried[usable[best]],
             "left_out": left_out,
             "tried": tried,
@@ -227,21 +212,16 @@ def write_calibration(rules: Rules, report: dict, model_folder: Path, out: Path)
 
 
 def _print_calibration(report: dict) -> None:
-    console, errors = Console(), report["calibration"]
-    table = Table(title="read-outs, held-out folds of the validation split")
-    columns = ("flip_average", "read_out", *FIGURES, "set_coverage", "mean_set_size")
-    for column in columns:
+    console = Console()
+    table = Table(title="held-out folds of the validation split")
+    columns = (*FIGURES, "expected_calibration_error", "calibration_error_by_chance")
+    for column in ("knees", *columns, "set coverage", "mean set size"):
         table.add_column(column.replace("_", " "))
-    for row in report["read_outs"]:
-        cells = [f"{row[c]:.4f}" if isinstance(row[c], float) else str(row[c]) for c in columns]
-        table.add_row(*cells, style="bold" if row["chosen"] else None)
+    for name, row in report["figures_held_out"].items():
+        sets = report["sets"][name]
+        numbers = (*(row[column] for column in columns), sets["coverage"], sets["mean_size"])
+        table.add_row(name, *(f"{number:.4f}" for number in numbers))
     console.print(table)
-    console.print(
-        f"temperature {errors['temperature']:.3f}: calibration error {errors['error_before']:.4f} before, "
-        f"{errors['error_held_out']:.4f} held out ({errors['error_by_chance']:.4f} is expected of perfect "
-        f"probabilities by chance)\nprediction sets: coverage {report['sets']['coverage']:.3f}, "
-        f"mean size {report['sets']['mean_size']:.2f}"
-    )
     chosen = report["familiarity"]["chosen"]
     table = Table(title=f"out-of-distribution images: {chosen['method']}")
     left_out = report["familiarity"]["left_out"]
@@ -250,7 +230,7 @@ def _print_calibration(report: dict) -> None:
     for kind, area in chosen["auroc"].items():
         table.add_row(kind, f"{area:.3f}", f"{chosen['caught'][kind]:.0%}", f"{left_out[kind]['caught']:.0%}")
     table.add_row("mean", f"{chosen['mean_auroc']:.3f}", f"{chosen['mean_caught']:.0%}", style="bold")
-    for what, key in (("validation knees flagged", ""), ("the same as on films", "_as_on_films")):
+    for what, key in (("validation knees flagged", ""), ("the same as uploaded", "_as_uploaded")):
         table.add_row(f"{what}, held out", "", f"{report['familiarity'][f'called_unfamiliar{key}_held_out']:.1%}")
     console.print(table)
 

@@ -16,7 +16,7 @@ from koa_hf import Grader
 from koa_hf.files import write_text
 from koa_hf.grades import NUM_GRADES
 from koa_hf.grading import calibration
-from koa_hf.grading.metrics import KneeGradeMetrics, bootstrap_intervals, bootstrap_mean, grade_metrics, table_rows
+from koa_hf.grading.metrics import KneeGradeMetrics, bootstrap_intervals, bootstrap_mean, table_rows
 from koa_hf.grading.rules import Rules
 from koa_hf.network.preprocess import normalise
 from koa_hf.progress import ProgressBar
@@ -24,11 +24,7 @@ from train.loop.knee_images import KneeImages
 from train.loop.plots import plot_confusion_matrix
 from train.loop.predictions import Predictions
 
-BY_READ_OUT = ("accuracy", "balanced_accuracy", "quadratic_weighted_kappa", "mean_absolute_error", "macro_f1")
-RULES_SHOWN = {
-    *("flip_average", "right_negatives", "right_upside_down", "temperature", "power", "thresholds"),
-    *("sets", "small_knees"),
-}
+RULES_SHOWN = {"right_negatives", "right_upside_down", "temperature", "sets"}
 
 
 @dataclass(frozen=True)
@@ -97,23 +93,22 @@ def evaluate_model(
 
     def forward(batch: dict) -> torch.Tensor:
         output = grader.forward(normalise(batch["pixels"]))
-        columns = [output.logits, batch["width"][:, None]]
-        if output.unfamiliarity is not None:
-            columns.append(output.unfamiliarity[:, None])
-        return torch.cat(columns, 1)
+        if output.unfamiliarity is None:
+            return output.logits
+        return torch.cat([output.logits, output.unfamiliarity[:, None]], 1)
 
     outputs, labels = predict(accelerator, forward, loader, lambda batch: batch, f"grading {split}")
     rules, grades = grader.rules, labels.numpy()
-    logits, width, *distance = np.split(outputs.numpy(), (NUM_GRADES, NUM_GRADES + 1), axis=1)
-    probabilities = rules.probabilities(rules.at_width(logits, width[:, 0]))
-    predicted = rules.grades(probabilities)
-    unfamiliarity = distance[0][:, 0] if rules.familiarity else None
+    logits, distance = np.split(outputs.numpy(), [NUM_GRADES], axis=1)
+    probabilities = rules.probabilities(logits)
+    predicted = probabilities.argmax(1)
+    unfamiliarity = distance[:, 0] if rules.familiarity else None
     figures, intervals = {}, {}
     if accelerator.is_main_process:
         figures = KneeGradeMetrics().compute(predictions=probabilities, references=grades, predicted=predicted)
         patients, of_knees = images.split["patient_id"], {}
         if rules.sets:
-            low, high = calibration.grade_sets(probabilities, predicted, rules.sets.level).T
+            low, high = calibration.grade_sets(probabilities, rules.sets.level).T
             of_knees = {"set_coverage": (low <= grades) & (grades <= high), "mean_set_size": high - low + 1}
         if unfamiliarity is not None:
             of_knees["called_unfamiliar"] = unfamiliarity > 1
@@ -135,19 +130,6 @@ def evaluate_model(
     )
 
 
-def read_outs(evaluation: Evaluation) -> dict[str, dict]:
-    """Metrics that depend on the read-out, for each way of reading a grade from the probabilities, by its name."""
-    options = {words: (None, power) for power, words in calibration.READ_OUTS.items()}
-    if evaluation.rules.thresholds is not None:
-        options["expected grade by the model's thresholds"] = (evaluation.rules.thresholds, 0.0)
-    found = {}
-    for name, option in options.items():
-        predicted = calibration.read_grades(evaluation.probabilities, *option)
-        figures = grade_metrics(evaluation.probabilities, evaluation.grades, predicted)
-        found[name] = {key: figures[key] for key in BY_READ_OUT}
-    return found
-
-
 def write_evaluation(
     evaluation: Evaluation,
     folder: Path,
@@ -165,7 +147,6 @@ def write_evaluation(
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures = evaluation.figures
-    by_read_out = read_outs(evaluation)
     summary = {
         "model": model_name,
         "model_revision": model_revision,
@@ -177,7 +158,6 @@ def write_evaluation(
         "rules": evaluation.rules.model_dump(mode="json", include=RULES_SHOWN),
         "figures": figures,
         "intervals_95_by_patient": evaluation.intervals,
-        "read_outs": by_read_out,
     }
     write_text(folder / "metrics.json", json.dumps(summary, indent=2) + "\n")
     Predictions(
@@ -190,9 +170,7 @@ def write_evaluation(
     title = f"{model_name} on {evaluation.split}: {figures['images']} knees, accuracy {figures['accuracy']:.3f}"
     plot_confusion_matrix(figures["confusion_matrix"], title, folder / "confusion_matrix.png")
 
-    console = Console()
-    console.print(_figures_table(title, table_rows(figures, evaluation.intervals)))
-    console.print(_read_outs_table(by_read_out))
+    Console().print(_figures_table(title, table_rows(figures, evaluation.intervals)))
 
 
 def _figures_table(title: str, rows: list[tuple[str, str, str]]) -> Table:
@@ -201,14 +179,4 @@ def _figures_table(title: str, rows: list[tuple[str, str, str]]) -> Table:
         table.add_column(column, justify="left" if column == "figure" else "right")
     for row in rows:
         table.add_row(*row)
-    return table
-
-
-def _read_outs_table(by_read_out: dict[str, dict]) -> Table:
-    table = Table(title="the grade read as")
-    table.add_column("")
-    for key in BY_READ_OUT:
-        table.add_column(key.replace("_", " "), justify="right")
-    for name, figures in by_read_out.items():
-        table.add_row(name, *("undefined" if figures[key] is None else f"{figures[key]:.4f}" for key in BY_READ_OUT))
     return table

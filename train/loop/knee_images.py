@@ -22,10 +22,9 @@ MOST_KEPT = 0.25  # of the free memory
 
 
 class KneeImages(torch.utils.data.Dataset):
-    """One split: row i -> {"pixels": uint8 (size, size), "label": int, "row": i, "width": int}.
+    """One split: row i -> {"pixels": uint8 (size, size), "label": int, "row": i}.
 
-    `width` is the shorter side of the X-ray as read, in pixels. Pixels are grey and not yet normalised: a third of the
-    bytes to move, and the input of augmentation.
+    Pixels are grey and not yet normalised: a third of the bytes to move, and the input of augmentation.
     """
 
     def __init__(self, split: HubDataset, preprocessing: Preprocessing, rules: Rules | None = None, keep: bool = False):
@@ -76,7 +75,7 @@ class KneeImages(torch.utils.data.Dataset):
 
     def _row(self, row: int, xray: Radiograph, grade: int) -> dict:
         pixels = torch.from_numpy(self.preprocessing.to_uint8(xray))
-        return {"pixels": pixels, "label": grade, "row": row, "width": min(xray.pixels.shape)}
+        return {"pixels": pixels, "label": grade, "row": row}
 
     def _decoded(self, row: int) -> tuple[Radiograph, int]:
         example = self.split[row]

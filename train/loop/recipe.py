@@ -12,12 +12,6 @@ from koa_hf.grading.metrics import HIGHER_IS_BETTER
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
-POWERS = {"most_probable": 0.0, "root_distance": 0.5, "median": 1.0, "rounded": 2.0}
-"""Read-out -> power of the distance, as `koa_hf.grading.calibration.read_grades` takes it."""
-
-READ_OUT_CHOICES = (*POWERS, "tuned")
-"""Ways of reading a grade from the probabilities: see `GradingOptions`."""
-
 
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, and values don't change after loading."""
@@ -179,17 +173,10 @@ _LOSS_OF_KEY = {
 
 
 class GradingOptions(Section):
-    """Options of the grading rules; `train/calibrate.py` fits their parameters (grading.json).
+    """Options of the grading rules; `train/calibrate.py` fits their parameters (grading.json)."""
 
-    Read-outs: `most_probable`; `root_distance` and `median`, the grade with the least expected square root of the
-    distance, or distance, from the reader's; `rounded`, the expected grade, rounded; `tuned`, the expected grade cut at
-    thresholds with the highest quadratic weighted kappa.
-    """
-
-    flip_average: bool = True  # flip TTA: mean of the logits of the X-ray and of its mirror image
     right_negatives: bool = True  # invert photographic negatives first
     right_upside_down: bool = True  # turn upside-down X-rays first
-    read_out: Literal[*READ_OUT_CHOICES] = "most_probable"  # no other read-out is right more often
     coverage: float = Field(0.9, gt=0, lt=1)  # share of knees whose prediction set holds the reader's grade
     unfamiliar: float = Field(0.01, gt=0, lt=1)  # share of validation knees flagged as out of distribution
 
