@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import transformers
 from PIL import Image
 from safetensors.torch import load_file
@@ -266,3 +267,17 @@ def test_a_head_on_frozen_imagenet_features_learns_from_real_knees(real_data, tm
     head = [row for row in history(tmp_path / "run") if row["stage"] == "baseline"]
     assert head[-1]["train"]["loss"] < head[0]["train"]["loss"]
     assert head[-1]["validation"]["macro_auc"] > 0.55  # chance is 0.5
+
+
+def test_the_mean_of_two_networks_lies_between_them_and_says_what_it_is_of(
+    finished, model_folder, dataset_folder, tmp_path
+):
+    out = tmp_path / "averaged"
+    command("train/average.py", model_folder, finished, "--share", 0.75, "--dataset", dataset_folder,
+            "--output-dir", out)  # fmt: skip
+    first, second, mean = (load_file(folder / "model.safetensors") for folder in (model_folder, finished, out))
+    for name in ("fc.weight", "bn1.running_mean"):
+        torch.testing.assert_close(mean[name], 0.25 * first[name] + 0.75 * second[name])
+    record = json.loads((out / "run.json").read_text())["averaged_with"]
+    assert (record["model"], record["share_of_this_run"]) == (str(model_folder), 0.75)
+    checksums.check(out)

@@ -209,7 +209,8 @@ def render(folder: Path) -> ModelCard:
             f"train/validate.py --model {folder} --split {metrics['split']} --output-dir {folder} --dataset DATASET."
         )
     ruled, source = rules != Rules(), dataset_id or "data/knee-kl"
-    bundling = BUNDLING.format(recipe_name=recipe["name"], source=source) if ruled else ""
+    run_name = "averaged" if "averaged_with" in run else recipe["name"]
+    bundling = BUNDLING.format(run_name=run_name, source=source) if ruled else ""
     if kept_in_int8 is not None:
         bundling += QUANTISING.format(source=source)
     body = BODY.format(
@@ -250,8 +251,12 @@ TRAINING = """\
 accelerate launch train/run.py --recipe {name}{start} --dataset {source} --output-dir runs/{name}
 """
 
+AVERAGING = """\
+python train/average.py {first} runs/{name} --share {share:g} --dataset {source} --output-dir runs/averaged
+"""
+
 BUNDLING = """\
-python train/bundle.py --run runs/{recipe_name} --dataset {source} --output runs/koa-xception --results runs/report
+python train/bundle.py --run runs/{run_name} --dataset {source} --output runs/koa-xception --results runs/report
 """
 
 QUANTISING = """\
@@ -273,7 +278,12 @@ def _commands(recipe: dict, before: dict | None, run: dict, source: str) -> str:
         start = f" --start-from runs/{before['name']}"
     elif run.get("started_from"):
         start = " --start-from MODEL_TO_CONTINUE"
-    return "".join([*lines, TRAINING.format(name=recipe["name"], start=start, source=source)])
+    lines.append(TRAINING.format(name=recipe["name"], start=start, source=source))
+    if averaged := run.get("averaged_with"):
+        first = f"runs/{before['name']}" if before else "MODEL_TO_CONTINUE"
+        share = averaged["share_of_this_run"]
+        lines.append(AVERAGING.format(first=first, name=recipe["name"], share=share, source=source))
+    return "".join(lines)
 
 
 def _training(run: dict, before: dict | None) -> str:
@@ -286,7 +296,13 @@ def _training(run: dict, before: dict | None) -> str:
         told += f"precision {from_accelerate(machine['precision'])}, in {minutes:.0f} minutes"
     # Not by its folder: local paths stay private.
     of_recipe = f" of the recipe {before['name']}" if before else ""
-    return f"It continues a run{of_recipe} with the weights {start['revision']}. {told}" if start else told
+    if not start:
+        return told
+    continued = f"It continues a run{of_recipe} with the weights {start['revision']}"
+    if averaged := run.get("averaged_with"):
+        share = averaged["share_of_this_run"]
+        continued += f", and is the mean of both networks' weights, {share:.0%} its own"
+    return f"{continued}. {told}"
 
 
 def _grades_kept_in_int8(folder: Path) -> float | None:
