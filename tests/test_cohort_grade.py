@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import shutil
 import threading
@@ -26,7 +27,7 @@ from koa_hf.grading.result import Grading
 from koa_hf.imaging import phantom
 from koa_hf.imaging.radiograph import Radiograph
 from tests.helpers import dicom_of, grading
-from tests.processes import run, run_in_two
+from tests.processes import REPOSITORY, run, run_in_two
 
 KNEES = 9
 
@@ -100,12 +101,13 @@ def test_every_film_has_its_rows_in_order_with_every_field_and_its_own_columns(g
     assert "short.png is damaged or cut short" in short["error"]
 
 
-def test_the_results_load_in_one_line_each(graded, monkeypatch):
-    monkeypatch.chdir(graded.parent)
-    assert datasets.load_dataset("grades", split="knees").num_rows == 12
-    assert len(pd.read_parquet("grades/data")) == 12
-    assert duckdb.sql("SELECT side, count(*) FROM 'grades/data/*.parquet' GROUP BY side ORDER BY 2").fetchall()
-    assert pl.scan_parquet("grades/data/*.parquet").select(pl.len()).collect().item() == 12
+def test_the_results_load_in_the_one_line_each_that_the_page_shows(graded):
+    page = (REPOSITORY / "docs" / "cohorts.md").read_text()
+    lines = re.search(r"In one line each:\n\n```python\n(.*?)```", page, re.DOTALL)[1].splitlines()
+    readers = {"datasets": datasets, "pandas": pd, "duckdb": duckdb, "polars": pl}
+    loaded = [eval(line.replace("data/grades", str(graded)), readers) for line in lines]
+    counts = [len(loaded[0]), len(loaded[1]), sum(row[-1] for row in loaded[2].fetchall()), loaded[3].collect().height]
+    assert counts == [12] * 4
 
 
 def test_the_rows_are_the_same_for_any_number_of_processes(films, graded, tmp_path):
@@ -115,6 +117,15 @@ def test_the_rows_are_the_same_for_any_number_of_processes(films, graded, tmp_pa
         )
         assert (tmp_path / "grades" / "README.md").exists() == (not results.missing()) == (process == 0)
     assert rows(tmp_path / "grades") == rows(graded)
+
+
+def test_sides_and_grades_of_a_data_set_of_crops_come_along(dataset_folder, tmp_path):
+    test = Films(dataset_folder, split="test")
+    grade_cohort(PixelGrader(), test, tmp_path / "grades", workers=1, whole=True)
+    expected = datasets.load_dataset(str(dataset_folder), split="test")
+    found = rows(tmp_path / "grades")
+    for column in ("side", "label", "patient_id"):
+        assert [row[column] for row in found] == expected[column][:]
 
 
 def test_a_run_that_died_goes_on_with_the_first_shard_that_is_not_there(films, graded, tmp_path):

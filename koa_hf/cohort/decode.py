@@ -16,13 +16,14 @@ def start_worker() -> None:
     threadpool_limits(1)
 
 
-def find_on(image: dict[str, Any], name: str, whole: bool) -> FoundKnees:
+def find_on(image: dict[str, Any], name: str, side: str | None, whole: bool) -> FoundKnees:
     """Read a film and find its knees.
 
     Args:
         image: `bytes` of the file, or else its `path`: a path, `zip://member::archive.zip`, or an address that fsspec
             opens, such as `hf://...`.
         name: what to call the film.
+        side: `right` or `left` where that is known, and the file does not tell; else None.
         whole: take the image as one knee, and find none.
 
     Raises:
@@ -31,7 +32,7 @@ def find_on(image: dict[str, Any], name: str, whole: bool) -> FoundKnees:
     try:
         film = radiograph.read(_content(image), name)
         # The file's own bytes serve DICOM reports only, and would travel to the grader with each knee.
-        return examination.find(dataclasses.replace(film, dicom=None), as_it_is=whole)
+        return examination.find(dataclasses.replace(film, dicom=None, side=film.side or side), as_it_is=whole)
     except KoaError:
         raise
     except Exception as error:  # this film's alone, whatever it is

@@ -26,11 +26,13 @@ class Film:
     Attributes:
         name: the file's name.
         image: `bytes` or `path` of the film, as `koa_hf.cohort.decode.find_on` takes it.
+        side: `right` or `left` where the column `side` says so, else None.
         columns: what else the row says, by column.
     """
 
     name: str
     image: dict[str, Any]
+    side: str | None
     columns: dict[str, Any]
 
 
@@ -88,7 +90,8 @@ class Films:
                 image = row[self._image] or {"bytes": None, "path": None}
                 named = next((row[name] for name in NAMES if row.get(name)), None)
                 name = named or Path(image["path"] or f"a film of shard {number}").name
-                yield Film(name, image, {column: row[column] for column in self.features})
+                side = row.get("side") if row.get("side") in ("right", "left") else None
+                yield Film(name, image, side, {column: row[column] for column in self.features})
 
 
 def _fingerprint(folder: Path) -> str:

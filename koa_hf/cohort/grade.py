@@ -6,6 +6,7 @@ processes, nor on where a run was killed. A film that takes too long, or that ki
 """
 
 import contextlib
+import dataclasses
 import itertools
 import multiprocessing
 import os
@@ -122,8 +123,8 @@ def _ahead(
     waiting: deque[tuple[int, tuple[Film, Future] | None]] = deque()
     for number in shards:
         for film in films.shard(number):
-            knees = pool.schedule(decode.find_on, args=(film.image, film.name, whole), timeout=seconds)
-            waiting.append((number, (Film(film.name, {}, film.columns), knees)))
+            knees = pool.schedule(decode.find_on, args=(film.image, film.name, film.side, whole), timeout=seconds)
+            waiting.append((number, (dataclasses.replace(film, image={}), knees)))
             if len(waiting) > length:
                 yield waiting.popleft()
         waiting.append((number, None))  # a shard without films is a file without rows

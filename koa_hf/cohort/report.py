@@ -224,7 +224,7 @@ def as_page(figures: dict[str, Any]) -> str:
         _table(
             ["", ""],
             [
-                ["films", f"{run['dataset']}, split {run['split']}"],
+                ["data set", f"{run['dataset']}, split {run['split']}"],
                 ["model", f"{run['model']}, revision {run['model_revision']}"],
                 ["films", figures["films"]],
                 ["repeated films, left out", figures["duplicates_left_out"]],
