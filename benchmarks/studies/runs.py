@@ -64,10 +64,13 @@ def row_of(folder: Path, figures: dict | None = None) -> dict:
     recipe = recipes.load_recipe(folder / "recipe.yaml")
     sizes = [recipe.size_in(stage, epoch) for stage in recipe.stages for epoch in range(stage.last_epoch)]
     machine, seconds, options = run["machine"], run.get("seconds", {}), run["options"]
+    changes = [*options["overrides"]]
+    if averaged := run.get("averaged_with"):
+        changes.append(f"mean with {averaged['model'].rpartition('/')[2]}, share {averaged['share_of_this_run']:g}")
     return {
         "run": folder.resolve().name,
         "recipe": recipe.name,
-        "changes": "; ".join(options["overrides"]),
+        "changes": "; ".join(changes),
         "continues": run.get("started_from", {}).get("model", ""),
         "epochs": sum(stage.last_epoch for stage in recipe.stages),
         "pixels": f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else sizes[0],
