@@ -269,15 +269,14 @@ def test_a_head_on_frozen_imagenet_features_learns_from_real_knees(real_data, tm
     assert head[-1]["validation"]["macro_auc"] > 0.55  # chance is 0.5
 
 
-def test_the_mean_of_two_networks_lies_between_them_and_says_what_it_is_of(
+def test_the_mean_of_networks_has_the_mean_weights_and_says_what_it_is_of(
     finished, model_folder, dataset_folder, tmp_path
 ):
     out = tmp_path / "averaged"
-    command("train/average.py", model_folder, finished, "--share", 0.75, "--dataset", dataset_folder,
-            "--output-dir", out)  # fmt: skip
-    first, second, mean = (load_file(folder / "model.safetensors") for folder in (model_folder, finished, out))
+    command("train/average.py", finished, model_folder, model_folder, "--dataset", dataset_folder, "--output-dir", out)
+    one, other, mean = (load_file(folder / "model.safetensors") for folder in (finished, model_folder, out))
     for name in ("fc.weight", "bn1.running_mean"):
-        torch.testing.assert_close(mean[name], 0.25 * first[name] + 0.75 * second[name])
+        torch.testing.assert_close(mean[name], (one[name] + 2 * other[name]) / 3)
     record = json.loads((out / "run.json").read_text())["averaged_with"]
-    assert (record["model"], record["share_of_this_run"]) == (str(model_folder), 0.75)
+    assert [entry["model"] for entry in record] == [str(model_folder)] * 2
     checksums.check(out)

@@ -3,7 +3,7 @@
 run             train by a recipe
 validate        measure a model on a split
 bundle          a finished run to the model that ships
-average         the mean of a network's weights and those of the run that continued it
+average         the mean of several runs' weights
 calibrate       fit the grading rules of a model
 quantise        fit the int8 network of a model
 audit           worst mistakes, recall, and a deletion test of the heat maps

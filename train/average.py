@@ -1,11 +1,12 @@
-"""Average the weights of two runs: a network, and the one that continued it.
+"""Average the weights of runs that continued one network.
 
-    python train/average.py runs/strong-gpu runs/robust-polish --dataset data/knee-kl --output-dir runs/averaged
-    python train/average.py user/first runs/second --share 0.3 --dataset data/knee-kl --output-dir runs/averaged
+    python train/average.py runs/polish-1 runs/polish-2 --dataset data/knee-kl --output-dir runs/averaged
 
-A network that continues another one learns what is new to it and forgets a little of the rest; a point between their
-weights has most of both (WiSE-FT: Wortsman et al. 2022, https://arxiv.org/abs/2109.01903). Batch statistics are
-averaged likewise. The output folder is that of the second run with the mean weights, measured on validation.
+Runs of one start that differ in their seed, or a little in their settings, end in one valley of the loss, and the mean
+of their weights is better than most of them, at the price of one network (model soups: Wortsman et al. 2022,
+https://arxiv.org/abs/2203.05482). Batch statistics are averaged likewise. Networks that started from different heads
+have nothing in common to average. The output folder is that of the first run, with the mean weights, measured on
+validation.
 """
 
 import argparse
@@ -33,9 +34,8 @@ KEPT = ("recipe.yaml", "run.json", "metrics.jsonl", "curves.png")
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("first", help="model folder or Hub id")
-    parser.add_argument("second", type=Path, help="folder of the finished run that continued it")
-    parser.add_argument("--share", type=float, default=0.5, help="of the second in the mean (default: %(default)s)")
+    parser.add_argument("first", type=Path, help="folder of a finished run, whose record goes with the mean")
+    parser.add_argument("others", nargs="+", metavar="other", help="model folders or Hub ids")
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
     parser.add_argument("--output-dir", required=True, type=Path, help="new folder")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
@@ -45,15 +45,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 @exit_2_on_bad_input
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    if not 0 <= args.share <= 1:
-        raise KoaError(f"--share is {args.share}; give a number from 0 to 1.")
     if args.output_dir.exists() and any(args.output_dir.iterdir()):
         raise KoaError(f"{args.output_dir} is not empty; choose another --output-dir.")
-    if missing := [name for name in KEPT if not (args.second / name).is_file()]:
-        raise KoaError(f"{args.second} is not the folder of a finished run: it has no {missing[0]}.")
-    plan, first = load_recipe(args.second / "recipe.yaml"), find_model(args.first)
-    (before, _), (model, preprocessing) = (xception.load_model(folder) for folder in (first.folder, args.second))
-    xception.average(model, before, args.share)
+    if missing := [name for name in KEPT if not (args.first / name).is_file()]:
+        raise KoaError(f"{args.first} is not the folder of a finished run: it has no {missing[0]}.")
+    plan, others = load_recipe(args.first / "recipe.yaml"), [find_model(name) for name in args.others]
+    model, preprocessing = xception.load_model(args.first)
+    xception.average(model, [xception.load_model(other.folder)[0] for other in others])
 
     accelerator = Accelerator()
     share_cores(accelerator)
@@ -64,14 +62,14 @@ def main(argv: list[str] | None = None) -> None:
 
     out = args.output_dir
     xception.save_model(model, out, plan.image_size, plan.note)
-    for name in (*KEPT, *filter(lambda name: (args.second / name).is_file(), [RECIPE_BEFORE_FILE])):
-        shutil.copyfile(args.second / name, out / name)
+    for name in (*KEPT, *filter(lambda name: (args.first / name).is_file(), [RECIPE_BEFORE_FILE])):
+        shutil.copyfile(args.first / name, out / name)
     run = json.loads((out / "run.json").read_text())
-    run["averaged_with"] = {"model": first.model_id, "revision": first.revision, "share_of_this_run": args.share}
+    run["averaged_with"] = [{"model": other.model_id, "revision": other.revision} for other in others]
     write_text(out / "run.json", json.dumps(run, indent=2) + "\n")
     write_evaluation(evaluation, out, plan.name, args.dataset, dataset_commit=commit_of(data))
     model_card.write(out)
-    print(f"mean of {args.first} and {args.second} in {out}")
+    print(f"the mean of {len(others) + 1} networks is in {out}")
 
 
 if __name__ == "__main__":

@@ -65,13 +65,14 @@ def row_of(folder: Path, figures: dict | None = None) -> dict:
     sizes = [recipe.size_in(stage, epoch) for stage in recipe.stages for epoch in range(stage.last_epoch)]
     machine, seconds, options = run["machine"], run.get("seconds", {}), run["options"]
     changes = [*options["overrides"]]
-    if averaged := run.get("averaged_with"):
-        changes.append(f"mean with {averaged['model'].rpartition('/')[2]}, share {averaged['share_of_this_run']:g}")
+    for key, what in (("taught_by", "taught by"), ("averaged_with", "mean with")):
+        if others := run.get(key):
+            changes.append(f"{what} {', '.join(Path(other['model']).name for other in others)}")
     return {
         "run": folder.resolve().name,
         "recipe": recipe.name,
         "changes": "; ".join(changes),
-        "continues": run.get("started_from", {}).get("model", ""),
+        "continues": Path(run.get("started_from", {}).get("model", "")).name,
         "epochs": sum(stage.last_epoch for stage in recipe.stages),
         "pixels": f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else sizes[0],
         "seed": recipe.seed,

@@ -8,6 +8,9 @@ import json
 import sys
 
 from benchmarks.reporting import RESULTS
+from benchmarks.studies.disturbances import DISTURBANCES
+from benchmarks.studies.robustness import GOALS as GOALS_DISTURBED
+from benchmarks.studies.robustness import labels_of, steadiness_cell, steadiness_goal
 from benchmarks.tables.pages import replace_block, run_script, table, with_interval
 from koa_hf.grades import GRADE_NAMES
 
@@ -82,6 +85,18 @@ def published() -> str:
     return table(["work", *FIGURES.values()], [*map(list, PUBLISHED), *ours])
 
 
+def disturbed() -> str:
+    """Accuracy and steadiness of each model on the disturbances that have goals."""
+    models = read("robustness/robustness.json")["models"]
+    labels = {one.name: one.label for one in DISTURBANCES}
+    rows = [
+        [labels[name], steadiness_goal(goal), *(steadiness_cell(model["rows"].get(name)) for model in models)]
+        for name, goal in GOALS_DISTURBED.items()
+        if any(name in model["rows"] for model in models)
+    ]
+    return table(["", "goal", *labels_of(models)], rows)
+
+
 def calibration() -> str:
     """Calibration error and cross-entropy, before and after, on held-out patients."""
     found = read("bundle/calibration.json")
@@ -149,6 +164,7 @@ def heat_maps() -> str:
 BLOCKS = {
     "accuracy": accuracy,
     "published": published,
+    "disturbed": disturbed,
     "calibration": calibration,
     "prediction sets": prediction_sets,
     "out of distribution": out_of_distribution,

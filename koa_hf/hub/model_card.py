@@ -248,11 +248,11 @@ INT8 = (
 )
 
 TRAINING = """\
-accelerate launch train/run.py --recipe {name}{start} --dataset {source} --output-dir runs/{name}
+accelerate launch train/run.py --recipe {recipe}{options} --dataset {source} --output-dir runs/{name}
 """
 
 AVERAGING = """\
-python train/average.py {first} runs/{name} --share {share:g} --dataset {source} --output-dir runs/averaged
+python train/average.py {runs} --dataset {source} --output-dir runs/averaged
 """
 
 BUNDLING = """\
@@ -272,18 +272,24 @@ SAME_PROBABILITIES = {
 
 def _commands(recipe: dict, before: dict | None, run: dict, source: str) -> str:
     """Commands that train the model, first the run that it continues if that run is known."""
-    lines, start = [], ""
+    lines, options, name = [], "", Path(run["options"]["output_dir"]).name
     if before:
-        lines.append(TRAINING.format(name=before["name"], start="", source=source))
-        start = f" --start-from runs/{before['name']}"
+        lines.append(TRAINING.format(recipe=before["name"], name=before["name"], options="", source=source))
+        options = f" --start-from runs/{before['name']}"
     elif run.get("started_from"):
-        start = " --start-from MODEL_TO_CONTINUE"
-    lines.append(TRAINING.format(name=recipe["name"], start=start, source=source))
+        options = " --start-from MODEL_TO_CONTINUE"
+    if teachers := run.get("taught_by"):
+        options += f" --teacher {_runs(teachers)}"
+    options += "".join(f" --set {override}" for override in run["options"]["overrides"])
+    lines.append(TRAINING.format(recipe=recipe["name"], name=name, options=options, source=source))
     if averaged := run.get("averaged_with"):
-        first = f"runs/{before['name']}" if before else "MODEL_TO_CONTINUE"
-        share = averaged["share_of_this_run"]
-        lines.append(AVERAGING.format(first=first, name=recipe["name"], share=share, source=source))
+        lines.append(AVERAGING.format(runs=f"runs/{name} {_runs(averaged)}", source=source))
     return "".join(lines)
+
+
+def _runs(models: list[dict]) -> str:
+    """Folders of recorded models as they are after these commands; elsewhere, local paths stay private."""
+    return " ".join(f"runs/{Path(one['model']).name}" for one in models)
 
 
 def _training(run: dict, before: dict | None) -> str:
@@ -292,7 +298,7 @@ def _training(run: dict, before: dict | None) -> str:
     told = f"Trained on {machine['device']}"
     if "seconds" in run:
         minutes = run["seconds"]["this_process"] / 60
-        told += f" ({machine['processor']}), {machine['processes']} process(es), "
+        told += f" ({machine.get('device_name') or machine['processor']}), {machine['processes']} process(es), "
         told += f"precision {from_accelerate(machine['precision'])}, in {minutes:.0f} minutes"
     # Not by its folder: local paths stay private.
     of_recipe = f" of the recipe {before['name']}" if before else ""
@@ -300,8 +306,7 @@ def _training(run: dict, before: dict | None) -> str:
         return told
     continued = f"It continues a run{of_recipe} with the weights {start['revision']}"
     if averaged := run.get("averaged_with"):
-        share = averaged["share_of_this_run"]
-        continued += f", and is the mean of both networks' weights, {share:.0%} its own"
+        continued += f", and is the mean of {len(averaged) + 1} such runs' weights"
     return f"{continued}. {told}"
 
 

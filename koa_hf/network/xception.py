@@ -8,6 +8,7 @@ import copy
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -280,14 +281,15 @@ def _step_of(parameter_name: str) -> str:
     return "block11_start" if in_start else step
 
 
-def average(model: nn.Module, other: nn.Module, share: float) -> None:
-    """Replace a network's weights and batch statistics by `share` of them and the rest of another's, in place."""
-    theirs = other.state_dict()
-    mean = {
-        name: theirs[name].lerp(tensor, share) if tensor.is_floating_point() else tensor
-        for name, tensor in model.state_dict().items()
-    }
-    model.load_state_dict(mean)
+def average(model: nn.Module, others: Sequence[nn.Module]) -> None:
+    """Replace a network's weights and batch statistics by their mean with those of other networks, in place."""
+    states = [network.state_dict() for network in (model, *others)]
+    model.load_state_dict(
+        {
+            name: torch.stack([state[name] for state in states]).mean(0) if tensor.is_floating_point() else tensor
+            for name, tensor in states[0].items()
+        }
+    )
 
 
 def save_model(

@@ -42,6 +42,7 @@ def begin_record(
         taught_by: the same of the models named by `--teacher`.
     """
     earlier = json.loads(path.read_text()) if options["resume"] and path.exists() else {}
+    on_gpu = accelerator.device.type == "cuda"
     this = {
         "command": command_line("accelerate launch"),
         "options": options,
@@ -59,6 +60,7 @@ def begin_record(
         "packages": {name: version(name) for name in PACKAGES},
         "machine": {
             "device": accelerator.device.type,
+            **({"device_name": torch.cuda.get_device_name(accelerator.device)} if on_gpu else {}),
             "processor": processor(),
             "processes": accelerator.num_processes,
             "precision": accelerator.mixed_precision,
