@@ -1,11 +1,12 @@
 """Out-of-distribution detectors, compared on ordinary knees and on images that are no ordinary knees.
 
-In distribution are the knees of the validation split, as they are and `as_framed`: a knee with fewer pixels, another
-frame and other grey levels is still an ordinary knee.
+In distribution are knees as they are and `as_uploaded`: one with fewer pixels, another frame, other grey levels or the
+traces of JPEG is still an ordinary knee. So a detector is fitted to both, of the training split, and its limit is set
+on both, of the validation split.
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from train.fitting.layer_features import LAYERS, LayerFeatures
 
 COMPONENTS = (16, 64, 256)
 NEIGHBOURS = 5
-NARROWEST = 80  # pixels: smallest width of `as_framed`
+NARROWEST = 80  # pixels: smallest width of `as_uploaded`
 _FRAMED = 0.08  # largest change of the frame, as a share of its width
 _CLOSEST = 0.6  # least part of the frame that is shown of some, as at a film's edge
 _OFF = 0.04  # largest shift of the frame, likewise
@@ -32,39 +33,31 @@ _NOISE = 10  # largest standard deviation, grey levels
 _QUALITY = (30, 95)  # of JPEG
 
 
-def as_framed(knees: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
-    """Each knee once, uint8 (height, width), as one cut out of a film: random size, frame and gamma."""
-    rng = np.random.default_rng(seed)
-    return [_framed(knee, 1 + rng.uniform(-_FRAMED, _FRAMED), rng) for knee in knees]
+def as_uploaded(knees: Iterable[np.ndarray], seed: int = 0) -> list[np.ndarray]:
+    """Each knee once, uint8 (height, width), as one cut out of somebody's film.
 
-
-def as_uploaded(knees: Sequence[np.ndarray], seed: int = 0) -> list[np.ndarray]:
-    """The same after what happens to files: a fifth closer up, a third noisy, half saved as JPEG."""
-    rng, uploaded = np.random.default_rng(seed), []
+    Random size, frame and gamma; a fifth closer up, a third noisy, half saved as JPEG.
+    """
+    rng, varied = np.random.default_rng(seed), []
     for knee in knees:
+        width = round(np.exp(rng.uniform(np.log(NARROWEST), np.log(max(NARROWEST, knee.shape[1])))))
+        height = round(width * knee.shape[0] / knee.shape[1])
+        smaller = np.asarray(Image.fromarray(knee).resize((width, height), Image.Resampling.BOX))
         shown = 1 + rng.uniform(-_FRAMED, _FRAMED) if rng.random() < 0.8 else rng.uniform(_CLOSEST, 1)
-        grey = _framed(knee, shown, rng).astype(np.float64)
+        right, down = rng.uniform(-_OFF, _OFF, 2)
+        edge = (1 - shown) / 2
+        box = ((right + edge) * width, (down + edge) * height, (1 + right - edge) * width, (1 + down - edge) * height)
+        pixels = localiser.crop(Radiograph(smaller, "knee"), box).pixels
+        exponent = np.exp(rng.uniform(-1, 1) * np.log1p(_EXPONENT))
+        grey = (pixels / 255) ** exponent * 255
         grey += rng.normal(0, rng.uniform(0, _NOISE) if rng.random() < 1 / 3 else 0, grey.shape)
         image = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
         if rng.random() < 0.5:
             file = io.BytesIO()
             image.save(file, "JPEG", quality=int(rng.integers(*_QUALITY, endpoint=True)))
             image = Image.open(file)
-        uploaded.append(np.asarray(image))
-    return uploaded
-
-
-def _framed(knee: np.ndarray, shown: float, rng: np.random.Generator) -> np.ndarray:
-    """A knee at random size, shift and gamma; `shown` is the part of its width and height in the frame."""
-    width = round(np.exp(rng.uniform(np.log(NARROWEST), np.log(max(NARROWEST, knee.shape[1])))))
-    height = round(width * knee.shape[0] / knee.shape[1])
-    smaller = np.asarray(Image.fromarray(knee).resize((width, height), Image.Resampling.BOX))
-    right, down = rng.uniform(-_OFF, _OFF, 2)
-    edge = (1 - shown) / 2
-    box = ((right + edge) * width, (down + edge) * height, (1 + right - edge) * width, (1 + down - edge) * height)
-    pixels = localiser.crop(Radiograph(smaller, "knee"), box).pixels
-    exponent = np.exp(rng.uniform(-1, 1) * np.log1p(_EXPONENT))
-    return ((pixels / 255) ** exponent * 255).round().astype(np.uint8)
+        varied.append(np.asarray(image))
+    return varied
 
 
 @dataclass(frozen=True)
@@ -168,16 +161,10 @@ def limit_for(of_knees: np.ndarray, share: float) -> float:
     return float(np.quantile(of_knees, 1 - share, method="higher"))
 
 
-def flagged_by_fold(
-    detector: OodDetector, ordinary: LayerFeatures, knees: LayerFeatures, patients: np.ndarray, share: float
-) -> np.ndarray:
-    """Knees flagged by a limit that was set on other patients, bool (n,).
-
-    Args:
-        ordinary: images of the same patients, in the same order, that the limit is set on.
-    """
-    set_on, distances = detector.distance(ordinary), detector.distance(knees)
+def flagged_by_fold(detector: OodDetector, knees: LayerFeatures, patients: np.ndarray, share: float) -> np.ndarray:
+    """Knees flagged by a limit that was set on other patients, bool (n,)."""
+    distances = detector.distance(knees)
     flagged = np.empty(len(distances), bool)
     for fit, held_out in folds_of(patients):
-        flagged[held_out] = distances[held_out] > limit_for(set_on[fit], share)
+        flagged[held_out] = distances[held_out] > limit_for(distances[fit], share)
     return flagged

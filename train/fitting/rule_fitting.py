@@ -1,8 +1,7 @@
 """Grading rules fitted to a model: temperature, prediction sets and the out-of-distribution limit.
 
-Temperature and sets are fitted to the validation knees as they are and as people upload them, one of each; the limit to
-the knees as they are and as cut out of films. Every figure in the report is cross-fitted: rules fitted on nine tenths
-of the patients are measured on the last tenth, for each tenth.
+They are fitted to the validation knees as they are and as people upload them, one of each. Every figure in the report
+is cross-fitted: rules fitted on nine tenths of the patients are measured on the last tenth, for each tenth.
 """
 
 import argparse
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import Dataset as HubDataset
 from datasets import DatasetDict
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +27,6 @@ from koa_hf.network.engine_names import PRECISIONS
 from koa_hf.network.model_folder import INT8_FILE
 from train.fitting.cross_fit import FIGURES, FOLDS, Fitted, cross_fit, figures_of, set_figures
 from train.fitting.familiarity_search import (
-    as_framed,
     as_uploaded,
     best_detector,
     candidate_detectors,
@@ -89,16 +88,18 @@ def fit_rules(
     def features(images, what: str) -> LayerFeatures:
         return extract_features(network, grader.precision, images, what)
 
+    def both(split: HubDataset, what: str) -> tuple[LayerFeatures, LayerFeatures]:
+        uploaded = as_uploaded(np.asarray(image.convert("L")) for image in split["image"])
+        righted = [corrections.righted(Radiograph(knee, "knee")) for knee in uploaded]
+        as_they_are = features(KneeImages(split, preprocessing, corrections), what)
+        return as_they_are, features(pixels(righted), f"{what} as uploaded")
+
     validation, train = (choose_split(data, split, data_name) for split in ("validation", "train"))
+    crops = [np.asarray(image.convert("L")) for image in validation["image"]]
     some = np.random.default_rng(0).permutation(len(train))[:training_knees]
     training = train.select(np.sort(some))
-    crops = [np.asarray(image.convert("L")) for image in validation["image"]]
-    knees = features(KneeImages(validation, preprocessing, corrections), "validation knees")
-    framed, uploaded = (
-        features(pixels([corrections.righted(Radiograph(knee, "knee")) for knee in vary(crops)]), f"knees {what}")
-        for vary, what in ((as_framed, "as cut out of films"), (as_uploaded, "as uploaded"))
-    )
-    known = features(KneeImages(training, preprocessing, corrections), "training knees")
+    knees, uploaded = both(validation, "validation knees")
+    known = LayerFeatures.concatenated(*both(training, "training knees"))
     seen = {kind: as_seen(kind) for kind in not_knees.KINDS}
     others = {kind: features(pixels(images), kind) for kind, images in seen.items()}
     turned = {not_knees.UPSIDE_DOWN: np.array([image.turned for image in seen[not_knees.UPSIDE_DOWN]])}
@@ -111,13 +112,12 @@ def fit_rules(
         "precision": grader.precision,
     }
     grades, patients = np.array(validation["label"]), np.array(validation["patient_id"])
-    return _fit_to_features(options, knees, framed, uploaded, known, others, turned, grades, patients, fitted_on)
+    return _fit_to_features(options, knees, uploaded, known, others, turned, grades, patients, fitted_on)
 
 
 def _fit_to_features(
     options: recipe.GradingOptions,
     knees: LayerFeatures,
-    framed: LayerFeatures,
     uploaded: LayerFeatures,
     training: LayerFeatures,
     others: dict[str, LayerFeatures],
@@ -130,30 +130,30 @@ def _fit_to_features(
 
     Args:
         knees, grades, patients: the validation split.
-        framed, uploaded: the same knees as cut out of films, and as uploaded.
+        uploaded: the same knees as uploaded.
         others: by kind, out-of-distribution images.
         caught_before: see `train.fitting.familiarity_search.detector_figures`.
         fitted_on: for the record.
     """
-    both = knees.concatenated(uploaded)
+    ordinary = knees.concatenated(uploaded)
     halves = {"as they are": slice(len(grades)), "as uploaded": slice(len(grades), None)}
     grades, patients = np.tile(grades, 2), np.tile(patients, 2)
-    raw = probabilities_of(both.logits)
-    probabilities, sets = cross_fit(both.logits, grades, patients, options.coverage)
-    final = Fitted.to(both.logits, grades, options.coverage)
+    raw = probabilities_of(ordinary.logits)
+    probabilities, sets = cross_fit(ordinary.logits, grades, patients, options.coverage)
+    final = Fitted.to(ordinary.logits, grades, options.coverage)
     before = {name: figures_of(raw[half], grades[half]) for name, half in halves.items()}
     held = {name: figures_of(probabilities[half], grades[half]) for name, half in halves.items()}
     of_sets = {name: set_figures(sets[half], grades[half]) for name, half in halves.items()}
     crops = halves["as they are"]
 
-    ordinary, detectors = knees.concatenated(framed), candidate_detectors(training)
+    detectors = candidate_detectors(training)
     tried = [detector_figures(one, ordinary, others, caught_before, options.unfamiliar) for one in detectors]
     usable = [i for i, one in enumerate(detectors) if one.familiarity]
     best = best_detector([tried[i] for i in usable])
     detector = detectors[usable[best]]
     left_out = with_each_kind_left_out([tried[i] for i in usable])
 
-    flagged = flagged_by_fold(detector, ordinary, both, patients, options.unfamiliar)
+    flagged = flagged_by_fold(detector, ordinary, patients, options.unfamiliar)
 
     held_out = {
         "expected_calibration_error": held["as they are"]["expected_calibration_error"],

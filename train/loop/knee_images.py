@@ -1,24 +1,23 @@
 """Data-set rows as tensors for the network."""
 
-import math
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import torch
 from accelerate import Accelerator
 from datasets import Dataset as HubDataset
 from datasets import DatasetDict, Image
+from torch.utils.data import DataLoader
 
 from koa_hf.errors import KoaError
 from koa_hf.grading.rules import Rules
 from koa_hf.imaging import radiograph
-from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network.preprocess import Preprocessing
 from koa_hf.progress import ProgressBar
 from train.loop.device import cores_per_process
 
 MOST_KEPT = 0.25  # of the free memory
+READ_AT_ONCE = 64  # X-rays
 
 
 class KneeImages(torch.utils.data.Dataset):
@@ -33,12 +32,11 @@ class KneeImages(torch.utils.data.Dataset):
         Args:
             preprocessing: resizes to a square; may be changed later, for progressive resizing.
             rules: correct polarity and orientation by these first; None: take every X-ray as it is.
-            keep: cache decoded X-rays in memory (50 kB for each crop of the release), and the resized pixels (size x
-                size bytes) until `preprocessing` changes. Each process decodes every X-ray once.
+            keep: cache the resized pixels in memory (size x size bytes an X-ray) until `preprocessing` changes.
         """
         self.split = split.cast_column("image", Image(decode=False))
         self.rules = rules or Rules()
-        self._kept: dict[int, tuple[Radiograph, int]] | None = {} if keep else None
+        self._keep = keep
         self.preprocessing = preprocessing
 
     @property
@@ -48,54 +46,46 @@ class KneeImages(torch.utils.data.Dataset):
     @preprocessing.setter
     def preprocessing(self, new: Preprocessing) -> None:
         if new != getattr(self, "_preprocessing", None):
-            self._preprocessing, self._rows = new, {}
+            self._preprocessing, self._rows = new, {}  # row -> what `__getitem__` gives
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, row: int) -> dict:
         """Returns the cached object; do not mutate it."""
-        if self._kept is None:
-            return self._row(row, *self._decoded(row))
-        if row not in self._kept:
-            self._kept[row] = self._decoded(row)
-        if row not in self._rows:
-            self._rows[row] = self._row(row, *self._kept[row])
-        return self._rows[row]
+        if row in self._rows:
+            return self._rows[row]
+        example = self.split[row]
+        source = example["image"]["bytes"] or example["image"]["path"]
+        xray = self.rules.righted(radiograph.read(source, name=example.get("file_name"))).xray
+        pixels = torch.from_numpy(self.preprocessing.to_uint8(xray))
+        found = {"pixels": pixels, "label": example["label"], "row": row}
+        if self._keep:
+            self._rows[row] = found
+        return found
 
     def resize_to(self, size: int, accelerator: Accelerator) -> None:
         """Give pixels of another size from now on; with `keep`, decode and resize them now, on all of its cores."""
         self.preprocessing = Preprocessing(size)
-        if self._kept is None or len(self._rows) == len(self):
+        if not self._keep or len(self._rows) == len(self):
             return
-        with ThreadPoolExecutor(cores_per_process(accelerator)) as pool:  # Pillow releases Python's lock
-            rows = pool.map(self.__getitem__, range(len(self)))
-            for _ in ProgressBar(rows, "decoding", len(self), disable=not accelerator.is_main_process):
-                pass
-
-    def _row(self, row: int, xray: Radiograph, grade: int) -> dict:
-        pixels = torch.from_numpy(self.preprocessing.to_uint8(xray))
-        return {"pixels": pixels, "label": grade, "row": row}
-
-    def _decoded(self, row: int) -> tuple[Radiograph, int]:
-        example = self.split[row]
-        source = example["image"]["bytes"] or example["image"]["path"]
-        xray = self.rules.righted(radiograph.read(source, name=example.get("file_name"))).xray
-        return xray, example["label"]
+        # By processes, because half of the work holds Python's lock.
+        batches = DataLoader(self, READ_AT_ONCE, num_workers=cores_per_process(accelerator))
+        for batch in ProgressBar(batches, "decoding", len(batches), "batch", disable=not accelerator.is_main_process):
+            pixels = batch["pixels"].clone()  # out of the shared memory, which is scarce
+            for one, grade, row in zip(pixels, batch["label"].tolist(), batch["row"].tolist(), strict=True):
+                self._rows[row] = {"pixels": one, "label": grade, "row": row}
 
 
 def fit_in_memory(splits: Iterable[HubDataset], image_size: int, processes: int) -> bool:
     """True if `KneeImages(keep=True)` of all splits takes less than `MOST_KEPT` of this machine's free memory.
 
-    Estimated from the first image of each split. Every process keeps its own copy.
+    Every process keeps its own copy.
 
     Args:
         image_size: largest size that images are resized to, in pixels.
     """
-    needed = 0
-    for split in splits:
-        if len(split):
-            needed += len(split) * (math.prod(split[0]["image"].size) + image_size**2) * processes
+    needed = sum(map(len, splits)) * image_size**2 * processes
     return needed < MOST_KEPT * psutil.virtual_memory().available
 
 
