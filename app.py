@@ -72,13 +72,17 @@ def build_demo(
         parts = Parts(visit, upload, message, table, film, knees, clear, download)
         flow = Flow(parts, grader, limits, files, disagreements)
         grading = flow.grade_on(upload.upload, flow.start, upload)
+        flow.say_busy_on(upload.upload)
         clear.click(flow.clear, visit, parts.outputs, queue=False, api_visibility="private", cancels=grading)
         for button, (_, example) in zip(buttons, examples.films, strict=True):
             flow.grade_on(button.click, partial(flow.show_example, example, examples.drawn))
-        flow.grade_on(table.rows.select, flow.show_row, then=SHOW_KNEE)
+            flow.say_busy_on(button.click)
+        flow.grade_on(table.rows.select, flow.show_row, then=SHOW_KNEE, stops_a_batch=False)
         flow.grade_on(film.grade_boxes, flow.grade_boxes, film)
         flow.grade_on(film.grade_whole, flow.grade_whole)
+        flow.grade_on(film.adjust, flow.adjust, then=None)
         flow.save_on(table.csv.click, flow.save_csv)
+        flow.save_on(table.reports.click, flow.save_reports)
         for i, panel in enumerate(knees):
             for kind, button in panel.reports.items():
                 flow.save_on(button.click, partial(flow.save_report, i, kind))

@@ -33,7 +33,7 @@ def drawn_film(path: Path) -> Path:
 
 
 def example(page: Page, folder: Path) -> None:
-    page.get_by_role("button", name="KL 3").click()
+    page.get_by_role("button", name="One knee").click()
     page.locator("h2.grade").wait_for()
 
 

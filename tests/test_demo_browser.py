@@ -8,6 +8,7 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pypdf
 import pytest
@@ -122,8 +123,8 @@ def test_a_bad_file_is_explained_and_takes_the_last_result_away(demo, knee_png, 
 
 
 def test_an_example_is_graded_from_the_keyboard_and_cleared_again(demo):
-    demo.get_by_role("button", name="KL 3").press("Enter")
-    expect(demo.get_by_text("drawn knee, KL 3")).to_be_visible()
+    demo.get_by_role("button", name="One knee").press("Enter")
+    expect(demo.get_by_text("drawing: One knee")).to_be_visible()
     demo.get_by_role("button", name="Clear").press("Enter")
     expect(demo.get_by_role("heading", name="No X-ray yet")).to_be_visible()
     expect(demo.locator(".pictures")).to_be_hidden()
@@ -233,6 +234,45 @@ def graded_again(page: Page, knee: str) -> dict:
     return json.loads(downloaded(page, page.locator("#koa-knee-0").get_by_role("button", name="JSON"))[1])
 
 
+def test_a_film_is_graded_as_it_is_rotated_mirrored_and_windowed(demo, film_png):
+    upload(demo, film_png)
+    boxes, picture = demo.locator(".film .box"), demo.get_by_alt_text("The whole film")
+    expect(boxes).to_have_count(2)
+    width, height = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    demo.get_by_role("button", name="Rotate right").press("Enter")
+    expect(demo.locator("#koa-knee-0")).to_contain_text("The user rotated the film by 90 degrees clockwise")
+    assert picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [height, width]
+    demo.get_by_role("button", name="Rotate left").press("Enter")
+    expect(demo.locator("#koa-knee-0")).not_to_contain_text("rotated the film")
+    demo.get_by_role("button", name="Mirror").press("Enter")
+    expect(demo.get_by_role("button", name="Mirror")).to_have_attribute("aria-pressed", "true")
+    demo.get_by_role("button", name="Window").press("Enter")
+    demo.get_by_role("button", name="Bone").press("Enter")
+    expect(demo.locator("#koa-knee-0")).to_contain_text("level 65% and width 70%")
+    expect(boxes).to_have_count(2)
+    report = downloaded(demo, demo.locator("#koa-knee-0").get_by_role("button", name="JSON"))[1]
+    assert json.loads(report)["notes"] == [
+        "The user mirrored the film before grading.",
+        "The user set the film's window to level 65% and width 70% of its grey levels before grading.",
+    ]
+
+
+def test_a_missed_second_knee_gets_a_box_beside_the_first(demo, film_png, tmp_path):
+    film = np.array(Image.open(film_png))
+    film[:, film.shape[1] // 2 :] = 20
+    Image.fromarray(film).save(tmp_path / "half.png")
+    upload(demo, tmp_path / "half.png")
+    boxes = demo.locator(".film .box")
+    expect(boxes).to_have_count(1)
+    demo.get_by_role("button", name="Add a box beside it").click()
+    expect(boxes).to_have_count(2)
+    first, second = ([int(edge) for edge in boxes.nth(i).get_attribute("data-box").split(",")] for i in range(2))
+    assert second[0] > first[2]
+    assert second[1] == first[1]
+    demo.get_by_role("button", name="Grade the image as it is").click()
+    expect(boxes).to_have_count(0)
+
+
 def test_a_dicom_x_ray_gets_reports_of_three_kinds(demo, tmp_path):
     xray = tmp_path / "KOLENKIN_OLEG.dcm"
     xray.write_bytes(dicom_of(phantom.draw_knee(3, seed=1)))
@@ -269,6 +309,60 @@ def test_many_files_fill_a_table_and_a_row_opens_its_x_ray(demo, knee_png, film_
     table.get_by_text("film.png").first.click()
     expect(demo.locator("#koa-knee-1 .side")).to_have_text("Left knee")
     expect(table).to_be_visible()
+
+
+@pytest.fixture
+def slow_demo(page, model_folder, tmp_path, monkeypatch):
+    """The page open while its model is not loaded, and what loads it: until then, everybody waits for a grade."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    grader = StartingGrader(find_model(model_folder))
+    blocks = build_demo(grader, drawn_examples(), Limits(), tmp_path)
+    url = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_port=free_port())[1]
+    try:
+        yield opened(page, url), lambda: grader.load("cpu", "fp32", "torch", drawn_examples().films[0][1])
+    finally:
+        blocks.close(verbose=False)
+
+
+def test_of_two_uploads_the_last_one_wins(slow_demo, knee_png, film_png):
+    page, load = slow_demo
+    upload(page, film_png)
+    expect(page.get_by_role("heading", name="Grading")).to_be_visible()
+    expect(page.get_by_role("heading", name="No X-ray yet")).to_be_hidden()
+    upload(page, knee_png)
+    page.wait_for_timeout(500)
+    load()
+    expect(page.locator("#koa-knee-0 .file")).to_contain_text("knee.png")
+    page.wait_for_timeout(500)  # for the first, if it came after all
+    expect(page.locator("#koa-knee-0 .file")).to_contain_text("knee.png")
+    expect(page.locator("#koa-knee-1, #koa-film").filter(visible=True)).to_have_count(0)
+    report = downloaded(page, page.get_by_role("button", name="JSON"))[1]
+    assert json.loads(report)["file"] == "knee.png"
+
+
+def test_an_example_during_a_batch_ends_the_batch(slow_demo, knee_png, film_png):
+    page, load = slow_demo
+    upload(page, knee_png, film_png)
+    expect(page.get_by_text("Graded 0 of 2 files")).to_be_visible()
+    page.get_by_role("button", name="DICOM", exact=True).click()
+    expect(page.get_by_text("Graded 0 of 2 files")).to_be_hidden()
+    load()
+    expect(page.locator("#koa-knee-0 .file")).to_contain_text("drawing: DICOM · According to the file: left knee")
+    expect(page.locator("#koa-table")).to_be_hidden()
+    name, _ = downloaded(page, page.get_by_role("button", name="DICOM report"))
+    assert name.endswith("-left.dcm")
+
+
+def test_the_examples_are_called_by_what_they_show_and_claim_no_grade(demo):
+    examples = demo.locator("#koa-examples")
+    expect(examples).not_to_contain_text("KL")
+    for name, seen in {
+        "Two knees": "#koa-knee-1 .side:has-text('Left knee')",
+        "Negative": ".righted:has-text('negative')",
+        "One knee": "#koa-knee-0 .file:has-text('drawing: One knee')",
+    }.items():
+        examples.get_by_role("button", name=name).click()
+        expect(demo.locator(seen)).to_be_visible()
 
 
 def test_a_visitor_who_has_to_wait_sees_their_place_in_the_queue(page, model_folder, knee_png, tmp_path, monkeypatch):

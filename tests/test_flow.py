@@ -1,5 +1,8 @@
 """The state machine of the page, with a grader that answers at once and no server."""
 
+import json
+import re
+import zipfile
 from pathlib import Path
 
 import gradio as gr
@@ -8,7 +11,7 @@ import pytest
 import app
 from koa_hf.demo.batch import Limits
 from koa_hf.demo.components import film_editor, knee_panel, results_table
-from koa_hf.demo.flow import FORGOTTEN, NOT_YET, Flow, Parts
+from koa_hf.demo.flow import FORGOTTEN, Flow, Parts
 from koa_hf.demo.session import VISIT_SECONDS, Visit
 from koa_hf.errors import KoaError
 from tests.helpers import Stub
@@ -63,8 +66,7 @@ def test_a_row_of_a_batch_opens_once_the_batch_is_done(flow, knee_png, film_png)
     updates = flow.start([str(knee_png), str(film_png)], Visit())
     started = next(updates)
     row = gr.SelectData(None, {"index": [1, 0], "value": 2, "row_value": [2, "film.png"]})
-    with pytest.raises(KoaError, match=NOT_YET):
-        flow.show_row(row, started[flow.parts.visit])
+    assert list(flow.show_row(row, started[flow.parts.visit])) == [flow.parts.visit]  # a word, and nothing changes
     finished = ended(updates)
     assert [cells[:3] for cells in finished[flow.parts.table.rows]] == [
         [1, "knee.png", "right"],
@@ -74,6 +76,36 @@ def test_a_row_of_a_batch_opens_once_the_batch_is_done(flow, knee_png, film_png)
     visit = finished[flow.parts.visit]
     assert shown(flow, flow.show_row(row, visit)) == [True, True]
     assert Path(flow.save_csv(visit)).read_text().count("film.png") == 2
+    with zipfile.ZipFile(flow.save_reports(visit)) as reports:
+        names = [re.sub("[0-9a-f]{8}", "_", name) for name in reports.namelist()]
+        assert json.loads(reports.read(reports.namelist()[-1]))["side"] == "left"
+    knees = ["0001-knee-report-_", "0002-knee-report-_-right", "0003-knee-report-_-left"]
+    assert names == ["knee-grades.csv", *(f"{knee}.{kind}" for knee in knees for kind in ("pdf", "json"))]
+
+
+def test_an_adjusted_film_is_searched_anew_and_its_report_says_what_was_done(flow, film_png):
+    visit = ended(flow.start([str(film_png)], Visit()))[flow.parts.visit]
+    first = flow.adjust(gr.EventData(None, {"change": "mirror"}), visit)
+    visit = first[flow.parts.visit]
+    assert len(first[flow.parts.film]["value"]) == 2
+    assert first[flow.parts.film]["mirrored"]
+    again = flow.adjust(gr.EventData(None, {"change": "window", "window": [40, 60]}), visit)
+    report = json.loads(Path(flow.save_report(0, "json", again[flow.parts.visit])).read_text())
+    assert report["notes"][-2:] == [
+        "The user mirrored the film before grading.",
+        "The user set the film's window to level 40% and width 60% of its grey levels before grading.",
+    ]
+    with pytest.raises(KoaError, match="reload the page"):
+        flow.adjust(gr.EventData(None, {"change": "window", "window": [40, 0]}), visit)
+
+
+def test_what_a_visitor_asks_for_last_wins(flow, knee_png, film_png):
+    start = flow.last_wins(flow.start)
+    visit = Visit()
+    first = start([str(film_png), str(knee_png)], visit)
+    next(first)
+    assert shown(flow, ended(start([str(knee_png)], visit))) == [True, False]
+    assert list(first) == []
 
 
 def test_an_upload_that_can_not_be_read_takes_the_last_result_away(flow, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from koa_hf.demo import page
 from koa_hf.demo.batch import Row
-from koa_hf.demo.components import film_editor, film_update, heat_map, knee_boxes
+from koa_hf.demo.components import film_editor, film_update, heat_map, knee_boxes, room_for_another
 from koa_hf.errors import KoaError
 from koa_hf.grading.examination import GradedKnee
 from koa_hf.grading.result import NotGraded
@@ -33,7 +33,7 @@ def shown(xray: Radiograph = KNEE, drawn: bool = False, box=None, **said) -> str
 def test_the_result_states_the_range_and_that_an_upside_down_negative_was_righted():
     result = shown(inverted=True, turned=True)
     assert "KL 2, could be KL 1 to 2" in result
-    assert "contain the reader's grade in 90% of knees" in html.unescape(result)
+    assert "hold a reader's grade in 90% of knees of the Osteoarthritis Initiative" in html.unescape(result)
     assert "was inverted before grading" in result
     assert "was rotated by 180 degrees before grading" in result
     plain = shown(grade_set=None, coverage=None, familiar=None, unfamiliarity=None)
@@ -85,6 +85,13 @@ def test_the_film_editor_shows_boxes_in_film_pixels_and_takes_them_back():
     ]
     assert update["knees"] == [{"box": [-4, 2, 20, 26], "side": "right"}]  # what a user set says nothing of other boxes
     assert [dataclasses.replace(box, score=0.9) for box in knee_boxes(update["value"])] == boxes
+
+
+def test_a_film_wide_enough_for_a_second_knee_gets_a_box_beside_the_only_one():
+    one = KneeBox((10, 20, 110, 120), "right", 0.9, False)
+    assert room_for_another([one], width=400) == [290, 20, 390, 120]
+    assert room_for_another([one], width=150) is None
+    assert room_for_another([one, one], width=400) is None
 
 
 @pytest.mark.parametrize("sent", [[{}], ["box"], [{"box": [1, 2, 3]}], [{"box": [0, 0, float("inf"), 1]}], 7])

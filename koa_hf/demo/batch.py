@@ -60,10 +60,10 @@ class Row:
     def cells(self) -> list:
         """The cells under `TABLE_COLUMNS` after the number."""
         if (grading := self.grading) is None:
-            return [self.file, "", "", "", None, self.error]
+            return [self.file, "", "", "", "", self.error]
         low, high = grading.grade_set or ("", "")
         span = f"{low}" if low == high else f"{low} to {high}"
-        expected, remarks = round(grading.expected_grade, 1), " · ".join(grading.remarks)
+        expected, remarks = f"{grading.expected_grade:.1f}", " · ".join(grading.remarks)
         return [self.file, grading.side or "", f"KL {grading.grade} {grading.name}", span, expected, remarks]
 
 

@@ -8,6 +8,7 @@ a file name with `${...}` in it would run. Only our own words and numbers go in 
 `page.text` has escaped, in plain `gr.HTML`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from koa_hf.demo.disagreements import MAX_COMMENT
 from koa_hf.demo.examples import Examples
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES, GRADES
+from koa_hf.imaging.adjustment import UNADJUSTED, Adjustment, Window, auto_window
 from koa_hf.imaging.localiser import MOST_KNEES, KneeBox
 from koa_hf.imaging.radiograph import Radiograph
 
@@ -35,24 +37,79 @@ def _source(name: str) -> dict[str, str]:
 def film_editor(**options: Any) -> gr.HTML:
     """A film with a box around each knee, to be moved, resized, removed and drawn.
 
-    Its value is a list of boxes (see `knee_boxes`). Events: `grade_boxes`, and `grade_whole` for the film as it is.
+    Its value is a list of boxes (see `knee_boxes`). Events: `grade_boxes`, `grade_whole` for the film as it is, and
+    `adjust` with a change to the film (see `changed`).
     """
-    picture = {"picture": "", "width": 1, "height": 1, "most": MOST_KNEES, "knees": []}
-    return gr.HTML([], **_source("film_editor"), **picture, **options)
+    return gr.HTML([], **_source("film_editor"), **_film_properties("", 1, 1), **options)
 
 
-def film_update(film: Radiograph, boxes: Sequence[KneeBox], found: Sequence[KneeBox] = ()) -> dict:
+def _film_properties(picture: str, width: int, height: int, adjustment: Adjustment = UNADJUSTED, **others) -> dict:
+    """All properties of the editor but its value: an update replaces those before it."""
+    window = [adjustment.window.level, adjustment.window.width]
+    shown = {"mirrored": adjustment.mirrored, "inverted": adjustment.inverted, "window": window}
+    size = {"picture": picture, "width": width, "height": height, "most": MOST_KNEES}
+    return {**size, **shown, "knees": [], "auto": window, "missed": None, **others}
+
+
+def film_update(
+    original: Radiograph,
+    boxes: Sequence[KneeBox],
+    found: Sequence[KneeBox] | None = None,
+    adjustment: Adjustment = UNADJUSTED,
+) -> dict:
     """Show a film in the editor.
 
     Args:
-        found: further places of knees whose side is known: a box that is moved there takes it.
+        original: the film as it was read.
+        boxes: on the adjusted film.
+        found: where knees were found, if the boxes are somebody's; a box that is moved there takes that knee's side.
+        adjustment: of the film.
     """
+    film = adjustment.unwindowed().applied_to(original)  # the editor shows the window itself
     height, width = film.pixels.shape
-    value = [{**_place(box), "by_user": box.side_by_user} for box in boxes]
-    knees = [_place(box) for box in (*boxes, *found) if box.side and not box.side_by_user]
-    # All properties at once: an update replaces those before it.
-    picture = {"picture": page.picture_uri(film), "width": width, "height": height, "most": MOST_KNEES, "knees": knees}
-    return gr.update(value=value, visible=True, **picture)
+    auto = auto_window(film)
+    properties = _film_properties(
+        page.picture_uri(film),
+        width,
+        height,
+        adjustment,
+        knees=[_place(box) for box in (*boxes, *(found or ())) if box.side and not box.side_by_user],
+        auto=[auto.level, auto.width],
+        missed=room_for_another(boxes, width) if found is None else None,
+    )
+    return gr.update(value=[{**_place(box), "by_user": box.side_by_user} for box in boxes], visible=True, **properties)
+
+
+def room_for_another(boxes: Sequence[KneeBox], width: int) -> list[int] | None:
+    """A box beside the only one on a film of that width, at the same height, if there is room for a second knee."""
+    if len(boxes) != 1:
+        return None
+    left, top, right, bottom = map(int, boxes[0].box)
+    middle, side = (left + right) // 2, right - left
+    other = width - middle  # the knees of a pair lie about as far from the film's middle
+    if abs(other - middle) < side or not side // 3 <= other <= width - side // 3:
+        return None
+    return [other - side // 2, top, other - side // 2 + side, bottom]
+
+
+def changed(adjustment: Adjustment, asked: dict) -> Adjustment:
+    """The adjustment after what the visitor asked of the editor.
+
+    Raises:
+        KoaError: there is no such change; the page didn't send it.
+    """
+    match asked:
+        case {"change": "left" | "right" as way}:
+            return adjustment.turned(1 if way == "right" else -1)
+        case {"change": "mirror"}:
+            return dataclasses.replace(adjustment, mirrored=not adjustment.mirrored)
+        case {"change": "invert"}:
+            return adjustment.inverse()
+        case {"change": "window", "window": [int() | float() as level, int() | float() as width]} if (
+            0 <= level <= 100 and 1 <= width <= 100
+        ):
+            return dataclasses.replace(adjustment, window=Window(level, width))
+    raise KoaError("the film can't be adjusted like that; reload the page.")
 
 
 def _place(box: KneeBox) -> dict:
@@ -146,11 +203,12 @@ def disagreement_form() -> DisagreementForm:
 
 @dataclass(frozen=True)
 class ResultsTable:
-    """The table of a batch, a row for each knee, and its button for a CSV file."""
+    """The table of a batch, a row for each knee, and its buttons for a CSV file and for the reports of all knees."""
 
     column: gr.Column
     rows: gr.Dataframe
     csv: gr.Button
+    reports: gr.Button
 
 
 def results_table() -> ResultsTable:
@@ -158,8 +216,8 @@ def results_table() -> ResultsTable:
     with gr.Column(visible=False, elem_id="koa-batch") as column:
         rows = gr.Dataframe(
             headers=list(batch.TABLE_COLUMNS),
-            datatype=["number", "str", "str", "str", "str", "number", "str"],
-            column_widths=["38px", "112px", "58px", "106px", "66px", "92px", "170px"],
+            datatype=["number", *["str"] * (len(batch.TABLE_COLUMNS) - 1)],
+            column_widths=["5%", "25%", "8%", "17%", "10%", "12%", "23%"],
             label="Results: select a row to see that X-ray",
             interactive=False,
             wrap=True,
@@ -167,8 +225,10 @@ def results_table() -> ResultsTable:
             buttons=["fullscreen"],
             elem_id="koa-table",
         )
-        csv = gr.Button("Download as CSV", size="sm", elem_id="koa-csv")
-    return ResultsTable(column, rows, csv)
+        with gr.Row(elem_classes="koa-reports"):
+            csv = gr.Button("Download as CSV", size="sm", min_width=120)
+            reports = gr.Button("All reports as a zip", size="sm", min_width=150)
+    return ResultsTable(column, rows, csv, reports)
 
 
 def example_buttons(examples: Examples) -> list[gr.Button]:

@@ -1,13 +1,15 @@
-"""X-rays that the page offers to try: drawn knees, or a folder of the person who runs the demo."""
+"""X-rays that the page offers to try: drawings, or a folder of the person who runs the demo."""
 
 import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
 from koa_hf.errors import KoaError
-from koa_hf.grades import GRADES
 from koa_hf.imaging import phantom, radiograph
 from koa_hf.imaging.radiograph import Radiograph
 
@@ -23,14 +25,39 @@ class Examples:
 
 
 def drawn_examples() -> Examples:
-    """One phantom for each grade."""
-    films = []
-    for grade in GRADES:
-        png = io.BytesIO()
-        Image.fromarray(phantom.draw_knee(grade.value, seed=grade.value)).save(png, "PNG")
-        film = radiograph.read(png.getvalue(), f"drawn knee, KL {grade.value}")
-        films.append((f"KL {grade.value}", film))
-    return Examples(films, drawn=True)
+    """Phantoms, called by what of the page they show; nothing is said of their grades, which mean nothing."""
+    files = {
+        "One knee": _png(phantom.draw_knee(3, seed=3)),
+        "Two knees": _png(phantom.draw_film(right=3, left=1, seed=0)),
+        "Negative": _png(255 - phantom.draw_knee(1, seed=1)),
+        "DICOM": _dicom(phantom.draw_knee(2, seed=2, side="left"), "L"),
+    }
+    return Examples([(name, radiograph.read(data, f"drawing: {name}")) for name, data in files.items()], drawn=True)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _dicom(pixels: np.ndarray, laterality: str) -> bytes:
+    """A drawing as an X-ray machine would send it."""
+    xray = Dataset()
+    xray.file_meta = FileMetaDataset()
+    xray.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    xray.SOPClassUID = DigitalXRayImageStorageForPresentation
+    xray.SOPInstanceUID, xray.StudyInstanceUID, xray.SeriesInstanceUID = (generate_uid() for _ in range(3))
+    xray.PatientName, xray.PatientID = "Drawing", "0"
+    xray.Modality, xray.ImageLaterality, xray.ViewPosition = "DX", laterality, "AP"
+    xray.Rows, xray.Columns = pixels.shape
+    xray.BitsAllocated, xray.BitsStored, xray.HighBit, xray.PixelRepresentation = 8, 8, 7, 0
+    xray.SamplesPerPixel, xray.PhotometricInterpretation = 1, "MONOCHROME2"
+    xray.PixelData = pixels.tobytes()
+    xray["PixelData"].VR = "OB"
+    file = io.BytesIO()
+    xray.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 def examples_in(folder: Path) -> Examples:

@@ -98,8 +98,36 @@ const showBoxes = () => {
   for (const { box, side, by_user } of props.value) add(box[0], box[1], box[2] - box[0], by_user && { box, side });
   say("");
 };
-watch(["value", "picture"], showBoxes);
-showBoxes();
+// The window is shown by a filter on the picture, so that it follows the sliders; the server sets it on what is graded.
+const find = (selector) => element.querySelector(selector);
+const showWindow = () => {
+  const [level, width] = [find(".level"), find(".width")].map((slider) => Number(slider.value));
+  for (const [name, value] of [["level", level], ["width", width]]) find(`.${name}`).previousElementSibling.value = value;
+  for (const channel of element.querySelectorAll("feComponentTransfer > *")) {
+    channel.setAttribute("slope", 100 / width);
+    channel.setAttribute("intercept", 0.5 - level / width);
+  }
+};
+const setWindow = ([level, width]) => {
+  find(".level").value = level;
+  find(".width").value = width;
+  showWindow();
+};
+const showAdjustment = () => {
+  const { mirrored, inverted, window, missed } = props;
+  find('[data-change="mirror"]').setAttribute("aria-pressed", String(mirrored));
+  find('[data-change="invert"]').setAttribute("aria-pressed", String(inverted));
+  find(".missed").hidden = !missed;
+  setWindow(window);
+};
+const show = () => {
+  showBoxes();
+  showAdjustment();
+};
+watch(["value", "picture", "mirrored", "inverted", "window", "missed"], show);
+show();
+
+element.addEventListener("input", showWindow);
 
 element.addEventListener("click", ({ target }) => {
   const { width, height } = props;
@@ -107,6 +135,24 @@ element.addEventListener("click", ({ target }) => {
   if (target.closest(".name")) {
     const box = target.closest(".box");
     setSide(box, box.dataset.side === "right" ? "left" : "right");
+  }
+  const { change, preset } = target.closest("button")?.dataset || {};
+  if (change) trigger("adjust", { change });
+  if (preset) setWindow(preset === "auto" ? props.auto : preset.split(",").map(Number));
+  if (preset || target.closest(".set-window"))
+    trigger("adjust", { change: "window", window: [Number(find(".level").value), Number(find(".width").value)] });
+  if (target.closest(".open-window")) {
+    find(".window").hidden = !find(".window").hidden;
+    find(".open-window").setAttribute("aria-expanded", String(!find(".window").hidden));
+  }
+  if (target.closest(".add-missed")) {
+    const [left, top, right] = props.missed;
+    find(".missed").hidden = true;
+    const box = draw(left, top, right - left);
+    if (box) {
+      commit();
+      box.focus();
+    }
   }
   if (target.closest(".add-box")) {
     const side = Math.min(width, height) / 2;

@@ -4,15 +4,20 @@ Each returns a dict of the components that change, so they are methods of one ob
 """
 
 import dataclasses
+import functools
+import io
+import json
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
 
 from koa_hf.demo import batch, page
 from koa_hf.demo.batch import Limits
-from koa_hf.demo.components import KneePanel, ResultsTable, film_update, knee_boxes
+from koa_hf.demo.components import KneePanel, ResultsTable, changed, film_update, knee_boxes
 from koa_hf.demo.disagreements import Disagreements
 from koa_hf.demo.endpoints import GRADING_QUEUE, in_one_sentence
 from koa_hf.demo.session import Visit, VisitMemory
@@ -20,13 +25,15 @@ from koa_hf.demo.starting import StartingGrader
 from koa_hf.errors import KoaError
 from koa_hf.files import write_apart
 from koa_hf.grading.examination import Examination, GradedKnee, examine
-from koa_hf.imaging import archive
+from koa_hf.grading.result import Grading
+from koa_hf.imaging import archive, localiser
+from koa_hf.imaging.adjustment import UNADJUSTED
 from koa_hf.imaging.localiser import KneeBox
 from koa_hf.imaging.radiograph import Radiograph, read
 from koa_hf.report.document import Report
 
 FORGOTTEN = "This X-ray is no longer in memory; upload it again."
-NOT_YET = "The batch is still being graded; select a row once it is done."
+NOT_YET = "Select a row once the batch is done."
 TOO_MANY = "Batches this large are not kept in memory; upload this X-ray on its own."
 NO_KNEE = "The whole image was graded. If it shows a knee, draw a box around it below and grade that."
 
@@ -85,20 +92,65 @@ class Flow:
 
     # How events are wired
 
-    def grade_on(self, event: Callable, handler: Callable, *inputs: gr.blocks.Block, then: str = SHOW_RESULT):
-        """Run a handler that grades. All of them wait in one queue, whose position shows on the upload field."""
+    def grade_on(
+        self,
+        event: Callable,
+        handler: Callable,
+        *inputs: gr.blocks.Block,
+        then: str | None = SHOW_RESULT,
+        stops_a_batch: bool = True,
+    ):
+        """Run a handler that grades. All of them wait in one queue, whose position shows on the upload field.
+
+        The last one wins: what an earlier one has yet to say is dropped, and a batch ends there.
+        """
         parts = self.parts
         graded = event(
-            in_one_sentence(handler),
+            in_one_sentence(self.last_wins(handler, stops_a_batch)),
             [*inputs, parts.visit],
             parts.outputs,
             api_visibility="private",
             show_progress="full",
             show_progress_on=parts.upload,
+            trigger_mode="multiple",  # Gradio drops an event that comes while its like is pending
             **GRADING_QUEUE,
         )
-        graded.then(None, js=then, api_visibility="private")
+        if then:
+            graded.then(None, js=then, api_visibility="private")
         return graded
+
+    def last_wins(self, handler: Callable, stops_a_batch: bool = True) -> Callable:
+        """A handler whose answers are dropped once its visitor has asked for something else."""
+
+        @functools.wraps(handler)
+        def answer(*arguments) -> Iterator[dict]:
+            visit: Visit = arguments[-1]
+            turns = visit.turns
+            turn = turns.take() if stops_a_batch or not visit.in_progress else turns.latest
+            try:
+                answered = handler(*arguments)
+                for update in [answered] if isinstance(answered, dict) else answered:
+                    if turn != turns.latest:
+                        return
+                    if self.parts.visit in update:
+                        update[self.parts.visit].turns = turns
+                    yield update
+            except KoaError:
+                if turn == turns.latest:
+                    raise
+
+        return answer
+
+    def say_busy_on(self, event: Callable) -> None:
+        """Say at once, without asking the server, that an X-ray is being graded; the style sheet hides the last one.
+
+        The upload field is emptied, so that the next X-ray can be dropped on it straight away: a moment later, because
+        the handler that grades takes the files from it.
+        """
+        busy = f"() => ({{ __type__: 'update', value: {json.dumps(page.busy_html())}, visible: true }})"
+        emptied = "async () => { await new Promise((done) => setTimeout(done, 200)); return null; }"
+        event(None, None, self.parts.message, js=busy, api_visibility="private")
+        event(None, None, self.parts.upload, js=emptied, api_visibility="private")
 
     def save_on(self, event: Callable, handler: Callable) -> None:
         """Make a file on demand and hand it to the browser."""
@@ -120,24 +172,20 @@ class Flow:
         if len(files) > 1 or archive.is_archive(files[0]):
             yield from self.show_table(files)
             return
-        # The upload field is emptied, so that the next X-ray can be dropped on it straight away.
-        emptied = {self.parts.upload: None, **self.no_table()}
-        try:
-            film = read(files[0], max_pixels=self.limits.pixels)
-        except KoaError as error:
-            yield emptied | self.show_message(page.error_html(str(error))) | {self.parts.visit: Visit()}
-        else:
-            yield emptied | self.show_one(film)
-
-    def show_one(self, film: Radiograph, drawn: bool = False) -> dict:
-        """Grade one X-ray; a drawn one is a crop already."""
-        examination = examine(self.grader, [film], as_it_is=drawn)[0]
-        visit = Visit(examination, examination.boxes, drawn)
-        return self.show_film(visit) | self.show_knees(visit) | self.keep(visit)
+        yield self.show_one(partial(read, files[0], max_pixels=self.limits.pixels))
 
     def show_example(self, film: Radiograph, drawn: bool, old: Visit) -> dict:
         old.forget()
-        return self.no_table() | self.show_one(film, drawn)
+        return self.show_one(lambda: film, drawn)
+
+    def show_one(self, read_film: Callable[[], Radiograph], drawn: bool = False) -> dict:
+        """Grade one X-ray, or say why that is not possible."""
+        emptied = {self.parts.upload: None, **self.no_table()}
+        try:
+            visit = self.examined(Visit(original=read_film(), drawn=drawn))
+        except KoaError as error:
+            return emptied | self.show_message(page.error_html(str(error))) | {self.parts.visit: Visit()}
+        return emptied | self.show_film(visit) | self.show_knees(visit) | self.keep(visit)
 
     def show_table(self, files: list[Path]) -> Iterator[dict]:
         """Grade a batch; rows appear as they are done."""
@@ -155,15 +203,29 @@ class Flow:
     def show_row(self, selected: gr.SelectData, visit: Visit) -> dict:
         """Show the X-ray of a row."""
         rows = visit.rows
+        if visit.in_progress:
+            gr.Info(NOT_YET, title="Still grading")
+            return {self.parts.visit: visit}
         if not rows:
-            raise KoaError(NOT_YET if visit.in_progress else FORGOTTEN)
+            raise KoaError(FORGOTTEN)
         row = rows[int(selected.row_value[0]) - 1]
         if not row.data:
             raise KoaError(row.error or TOO_MANY)
         film = read(row.data, Path(row.file).name, self.limits.pixels)
-        examination = examine(self.grader, [film])[0]
-        chosen = Visit(examination, examination.boxes, rows=rows)
+        chosen = self.examined(Visit(original=film, rows=rows))
         return self.show_film(chosen) | self.show_knees(chosen) | self.keep(chosen, visit)
+
+    def adjust(self, change: gr.EventData, visit: Visit) -> dict:
+        """Rotate, mirror, invert or window the film, and grade what knees are found on it then."""
+        if visit.original is None:
+            raise KoaError(FORGOTTEN)
+        adjusted = self.examined(dataclasses.replace(visit, adjustment=changed(visit.adjustment, change._data)))
+        return self.show_film(adjusted) | self.show_knees(adjusted) | self.keep(adjusted, visit)
+
+    def examined(self, visit: Visit) -> Visit:
+        """The visit with its X-ray graded as it is adjusted."""
+        examination = examine(self.grader, [visit.adjustment.applied_to(visit.original)])[0]
+        return dataclasses.replace(visit, examination=examination, found=examination.boxes)
 
     def grade_boxes(self, drawn: list[dict], visit: Visit) -> dict:
         return self.regrade(visit, knee_boxes(drawn))
@@ -177,22 +239,42 @@ class Flow:
             raise KoaError(FORGOTTEN)
         again = examine(self.grader, [before.film], boxes, as_it_is=boxes is None)[0]
         corrected = dataclasses.replace(visit, examination=again)
-        film = {self.parts.film: film_update(again.film, decided_boxes(again), visit.found)}
+        film = {self.parts.film: film_update(visit.original, decided_boxes(again), visit.found, visit.adjustment)}
         return self.say("") | film | self.show_knees(corrected) | self.keep(corrected, visit)
 
     # Other handlers
 
     def clear(self, old: Visit) -> dict:
-        """Back to the empty page; what was on it is forgotten."""
+        """Back to the empty page; what was on it is forgotten, and what is being graded for it is dropped."""
         old.forget()
+        old.turns.take()
         parts = self.parts
-        emptied = {parts.upload: None, parts.visit: Visit(), **self.no_table()}
+        emptied = {parts.upload: None, parts.visit: Visit(turns=old.turns), **self.no_table()}
         return emptied | self.show_message(page.empty_html()) | {parts.clear: gr.update(visible=False)}
 
     def save_csv(self, visit: Visit) -> str:
         if not visit.rows:
             raise KoaError(FORGOTTEN)
         return write_apart(self.files, "knee-grades.csv", batch.as_csv(visit.rows).encode("utf-8", "backslashreplace"))
+
+    def save_reports(self, visit: Visit) -> str:
+        """Write a zip of the table as CSV and of a PDF and a JSON report for each of its knees."""
+        if not visit.rows:
+            raise KoaError(FORGOTTEN)
+        rows = [(i, row) for i, row in enumerate(visit.rows, start=1) if row.data and row.grading]
+        gr.Info(f"The reports of {len(rows)} knees are being written.", title="One moment")
+        from koa_hf.report import pdf_page
+
+        reports = io.BytesIO()
+        with zipfile.ZipFile(reports, "w", zipfile.ZIP_DEFLATED) as archived:
+            archived.writestr("knee-grades.csv", batch.as_csv(visit.rows).encode("utf-8", "backslashreplace"))
+            for i, row in rows:
+                film = read(row.data, Path(row.file).name, self.limits.pixels)
+                box = row.grading.box
+                report = Report(GradedKnee(row.grading, localiser.crop(film, box) if box else film), film)
+                for kind, content in (("pdf", pdf_page.pdf(report)), ("json", report.json())):
+                    archived.writestr(f"{i:04d}-{report_name(row.grading, kind)}", content)
+        return write_apart(self.files, "knee-reports.zip", reports.getvalue())
 
     def save_report(self, index: int, kind: str, visit: Visit) -> str:
         """Write the report of a knee; `kind` is `pdf`, `json` or `dcm`."""
@@ -210,9 +292,7 @@ class Flow:
             from koa_hf.report.secondary_capture import secondary_capture
 
             content = secondary_capture(film.dicom, knee.grading, pdf_page.picture(report))
-        # Not the X-ray's own name: it may be the patient's.
-        side = f"-{knee.grading.side}" if knee.grading.side else ""
-        return write_apart(self.files, f"knee-report-{knee.grading.sha256[:8]}{side}.{kind}", content)
+        return write_apart(self.files, report_name(knee.grading, kind), content)
 
     def disagree(self, index: int, grade: int | None, comment: str, with_image: bool, visit: Visit) -> tuple:
         """Record a reader's own grade; returns the answer and the form's fields, emptied once it is recorded."""
@@ -249,10 +329,12 @@ class Flow:
     def show_film(self, visit: Visit) -> dict:
         """The film and its boxes, unless the image was a crop to begin with."""
         examination = visit.examination
-        if examination.whole or visit.drawn:
+        if examination.whole and visit.adjustment == UNADJUSTED:
             return self.say("") | {self.parts.film: gr.update(visible=False)}
-        caution = "" if examination.boxes else page.message_html("No knee was found", NO_KNEE, "caution")
-        return self.say(caution) | {self.parts.film: film_update(examination.film, decided_boxes(examination))}
+        nothing = not examination.boxes and not examination.whole
+        caution = page.message_html("No knee was found", NO_KNEE, "caution") if nothing else ""
+        update = film_update(visit.original, decided_boxes(examination), adjustment=visit.adjustment)
+        return self.say(caution) | {self.parts.film: update}
 
     def show_knees(self, visit: Visit) -> dict:
         """A panel for each knee of a visit; the other panels are hidden."""
@@ -270,6 +352,12 @@ class Flow:
             if panel.disagreement:
                 updates[panel.disagreement.sent] = ""
         return updates
+
+
+def report_name(grading: Grading, kind: str) -> str:
+    """Name of a report's file; not the X-ray's own, which may be the patient's."""
+    side = f"-{grading.side}" if grading.side else ""
+    return f"knee-report-{grading.sha256[:8]}{side}.{kind}"
 
 
 def decided_boxes(examination: Examination) -> list[KneeBox]:

@@ -75,8 +75,8 @@ def upload_hint_html(minutes: int) -> str:
 def examples_heading_html(drawn: bool) -> str:
     if not drawn:
         return '<div class="hint"><h2>Examples</h2></div>'
-    aside = "Drawings of a known grade, not X-rays of patients."
-    return f'<div class="hint"><h2>Or try a drawn knee</h2><p>{aside}</p></div>'
+    aside = "Drawings, not X-rays of patients: they show what the page can do, and their grades mean nothing."
+    return f'<div class="hint"><h2>Or try a drawing</h2><p>{aside}</p></div>'
 
 
 def empty_html() -> str:
@@ -84,6 +84,13 @@ def empty_html() -> str:
         '<section class="card empty"><h2>No X-ray yet</h2>'
         "<p>Drop a knee X-ray on the upload field, or choose files. Grades appear here, usually within a second.</p>"
         f"{scale_html()}</section>"
+    )
+
+
+def busy_html() -> str:
+    return (
+        '<section class="card batch alone" aria-busy="true"><h2>Grading</h2><p role="status">The X-ray is being '
+        'graded; another upload takes its place.</p><progress aria-label="Grading"></progress></section>'
     )
 
 
@@ -212,8 +219,8 @@ TURNED = '<p class="righted">The image was upside down and was rotated by 180 de
 def range_html(grading: Grading) -> str:
     if grading.grade_set is None:
         return ""
-    share = f"such ranges contain the reader's grade in {grading.coverage:.0%} of knees"
-    return f'<p class="range"><b>KL {grading.grade}, {grading.range_in_words}</b> <span>({share})</span></p>'
+    claim = text(grading.coverage_in_words)
+    return f'<p class="range"><b>KL {grading.grade}, {grading.range_in_words}</b> <span>({claim})</span></p>'
 
 
 def heat_map_layers(knee: GradedKnee | None) -> dict:

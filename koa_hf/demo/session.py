@@ -6,14 +6,28 @@
 import threading
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from koa_hf.demo.batch import Row
 from koa_hf.grading.examination import Examination
+from koa_hf.imaging.adjustment import UNADJUSTED, Adjustment
 from koa_hf.imaging.localiser import KneeBox
+from koa_hf.imaging.radiograph import Radiograph
 
 VISIT_SECONDS = 3600
 MAX_VISIT_BYTES = 1_000_000_000  # over all visitors
+
+
+class Turns:
+    """One visitor's requests in their order: whoever asks for something else no longer wants what came before."""
+
+    def __init__(self) -> None:
+        self.latest = 0
+
+    def take(self) -> int:
+        """Number of a new request, the latest from now on."""
+        self.latest += 1
+        return self.latest
 
 
 @dataclass(eq=False)
@@ -23,25 +37,32 @@ class Visit:
     Attributes:
         examination: the X-ray shown and its knees; None before the first and once it was forgotten.
         found: the knees that were found on the X-ray, wherever its boxes are now.
+        original: the X-ray as it was read; that of the examination is adjusted.
+        adjustment: what the visitor did to it.
         drawn: the X-ray is one of our phantoms.
         rows: the table of a batch.
         in_progress: a batch is still being graded.
+        turns: the visitor's requests.
     """
 
     examination: Examination | None = None
     found: tuple[KneeBox, ...] = ()
+    original: Radiograph | None = None
+    adjustment: Adjustment = UNADJUSTED
     drawn: bool = False
     rows: tuple[Row, ...] = ()
     in_progress: bool = False
+    turns: Turns = field(default_factory=Turns)
 
     @property
     def size(self) -> int:
         """Memory in bytes."""
-        return (self.examination.film.size if self.examination else 0) + sum(len(row.data) for row in self.rows)
+        films = {id(film): film.size for film in (self.examination and self.examination.film, self.original) if film}
+        return sum(films.values()) + sum(len(row.data) for row in self.rows)
 
     def forget(self) -> None:
         """Free the memory of the visit; its session still refers to it."""
-        self.examination, self.rows = None, ()
+        self.examination, self.original, self.rows = None, None, ()
 
 
 class VisitMemory:

@@ -17,6 +17,10 @@ SCHEMA = "koa-grading/2"
 """Version of `Grading.to_dict`: its number rises when a key goes or changes its meaning; keys may be added under it."""
 
 
+MEASURED_ON = "knees of the Osteoarthritis Initiative, cropped as in the 2018 release"
+"""What the coverage of prediction sets was measured on; for other X-rays it is unknown."""
+
+
 class FileResult(BaseModel):
     """The common part of both outcomes: a graded knee, or a file that could not be graded."""
 
@@ -159,6 +163,11 @@ class Grading(FileResult):
         return f"could be KL {low} to {high}" if low < high else "the only grade in its range"
 
     @property
+    def coverage_in_words(self) -> str:
+        """See `coverage_in_words`; empty if the model gives no prediction set."""
+        return "" if self.coverage is None else coverage_in_words(self.coverage)
+
+    @property
     def summary(self) -> str:
         """The grade with its prediction set, e.g. `KL 2, could be KL 1 to 3 (90% coverage)`."""
         if self.coverage is None:
@@ -183,6 +192,11 @@ class KneeGrader(Protocol):
     def grade_batch(self, radiographs: Sequence[Radiograph]) -> list[Grading]:
         """Grade several radiographs, in order."""
         ...
+
+
+def coverage_in_words(coverage: float) -> str:
+    """What prediction sets of this coverage claim, and for which X-rays."""
+    return f"such ranges hold a reader's grade in {percent(coverage)} of {MEASURED_ON}; elsewhere not measured"
 
 
 def percent(probability: float) -> str:

@@ -10,6 +10,7 @@ from koa_hf.errors import KoaError
 from koa_hf.files import write_text
 from koa_hf.grades import GRADE_NAMES, GRADES, RESEARCH_USE_NOTICE
 from koa_hf.grading.metrics import table_rows
+from koa_hf.grading.result import coverage_in_words
 from koa_hf.grading.rules import Rules
 from koa_hf.network.engine_names import from_accelerate
 from koa_hf.network.int8 import Int8
@@ -133,7 +134,7 @@ RULES = """
 | upside-down radiographs | {upside_down} |
 | probabilities | softmax of the logits over a temperature of {temperature:.3f} |
 | grade | the most probable one |
-| prediction set | a range of grades that contains the reader's grade in {coverage:.0%} of knees |
+| prediction set | a range of grades; {coverage} |
 | out of distribution | Mahalanobis distance of {features} features at `{layer}`, {components} principal components |
 {int8}
 The rules were fitted to the knees of the validation split, as they are and once more as people upload them (fewer
@@ -323,7 +324,7 @@ def _rules(rules: Rules, kept_in_int8: float | None) -> str:
         negatives="detected and inverted before grading" if rules.right_negatives else "not treated",
         upside_down="detected and turned before grading" if rules.right_upside_down else "not treated",
         temperature=rules.temperature,
-        coverage=rules.sets.coverage,
+        coverage=coverage_in_words(rules.sets.coverage),
         features=familiarity.features,
         layer=familiarity.layer,
         components=familiarity.components,

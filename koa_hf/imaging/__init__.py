@@ -8,12 +8,14 @@
 - `polarity`: bone bright or bone dark
 - `orientation`: upright or upside down
 - `laterality`: right or left
+- `adjustment`: rotation, mirroring, inversion and window as the user sets them
 - `hog`: histograms of oriented gradients
 - `localiser`: knee localisation, and crops framed as in the release
 - `phantom`: drawn knees with a known KL grade
 """
 
 __all__ = [
+    "adjustment",
     "archive",
     "collimation",
     "dicom",

@@ -98,6 +98,29 @@ def draw_knee(grade: int, seed: int, side: str = "right", size: int = 224) -> np
     return np.ascontiguousarray(pixels[:, ::-1]) if side == "left" else pixels
 
 
+def draw_film(right: int, left: int, seed: int, size: int = 224) -> np.ndarray:
+    """Draw a film of both knees, the right one on the film's left, with shafts and soft tissue around them.
+
+    Args:
+        right, left: KL grades, 0 to 4.
+        seed: patient. Deterministic.
+        size: width and height of a knee in pixels, as in `draw_knee`.
+
+    Returns:
+        uint8 (2 * size, 3 * size), bone bright.
+    """
+    limbs = []
+    for grade, side in ((right, "right"), (left, "left")):
+        knee = draw_knee(grade, seed, side, size).astype(np.float32)
+        edges = (knee[:6], knee[-6:])  # rows, averaged so that the noise makes no stripes
+        above, below = (np.repeat(rows.mean(0, keepdims=True), size // 2, axis=0) for rows in edges)
+        limb = np.concatenate([above, knee, below])
+        limbs.append(np.pad(limb, ((0, 0), (size // 4, size // 4)), "linear_ramp", end_values=8))
+    film = np.hstack(limbs)
+    film += 2 * np.random.default_rng(seed).standard_normal(film.shape, np.float32)
+    return np.clip(np.round(film), 0, 255).astype(np.uint8)
+
+
 def write_release(
     folder: str | Path,
     patients: int | Mapping[str, int] = 60,

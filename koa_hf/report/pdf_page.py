@@ -278,8 +278,8 @@ def _foot(page: "_Page", grading: Grading) -> float:
         meaning = "Not calibrated: they rank the grades, but tend to be overconfident."
     reading = [("Probabilities", meaning)]
     if grading.grade_set is not None and not _out_of_distribution(grading):
-        held = f"Built to hold a reader's grade in {percent(grading.coverage)} of knees like the training ones."
-        reading.append(("Range", held))
+        claim = grading.coverage_in_words
+        reading.append(("Range", f"{claim[0].upper()}{claim[1:]}."))
     if grading.familiar is None:
         reading.append(("Familiarity", "The model can't tell whether this image is like the training knees."))
     elif grading.familiar:
