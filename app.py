@@ -67,16 +67,15 @@ def build_demo(
                 film = film_editor(visible=False, elem_id="koa-film")
                 knees = [knee_panel(i, with_disagreement=disagreements is not None) for i in range(MOST_KNEES)]
                 clear = gr.Button("Clear", size="sm", visible=False, elem_id="koa-clear")
+        uploaded = gr.File(visible=False, file_count="multiple")
         download = gr.DownloadButton(visible="hidden")
 
         parts = Parts(visit, upload, message, table, film, knees, clear, download)
         flow = Flow(parts, grader, limits, files, disagreements)
-        grading = flow.grade_on(upload.upload, flow.start, upload)
-        flow.say_busy_on(upload.upload)
+        grading = flow.grade_on(flow.say_busy_on(upload.upload, upload, uploaded), flow.start, uploaded)
         clear.click(flow.clear, visit, parts.outputs, queue=False, api_visibility="private", cancels=grading)
         for button, (_, example) in zip(buttons, examples.films, strict=True):
-            flow.grade_on(button.click, partial(flow.show_example, example, examples.drawn))
-            flow.say_busy_on(button.click)
+            flow.grade_on(flow.say_busy_on(button.click), partial(flow.show_example, example, examples.drawn))
         flow.grade_on(table.rows.select, flow.show_row, then=SHOW_KNEE, stops_a_batch=False)
         flow.grade_on(film.grade_boxes, flow.grade_boxes, film)
         flow.grade_on(film.grade_whole, flow.grade_whole)

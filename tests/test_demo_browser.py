@@ -358,7 +358,7 @@ def test_the_examples_are_called_by_what_they_show_and_claim_no_grade(demo):
     expect(examples).not_to_contain_text("KL")
     for name, seen in {
         "Two knees": "#koa-knee-1 .side:has-text('Left knee')",
-        "Negative": ".righted:has-text('negative')",
+        "Negative": "#koa-knee-0 .file:has-text('drawing: Negative')",
         "One knee": "#koa-knee-0 .file:has-text('drawing: One knee')",
     }.items():
         examples.get_by_role("button", name=name).click()

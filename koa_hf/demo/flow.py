@@ -127,10 +127,12 @@ class Flow:
             visit: Visit = arguments[-1]
             turns = visit.turns
             turn = turns.take() if stops_a_batch or not visit.in_progress else turns.latest
+            unchanged = {self.parts.clear: gr.skip()}  # Gradio empties everything for a handler that says nothing
             try:
                 answered = handler(*arguments)
                 for update in [answered] if isinstance(answered, dict) else answered:
                     if turn != turns.latest:
+                        yield unchanged
                         return
                     if self.parts.visit in update:
                         update[self.parts.visit].turns = turns
@@ -138,19 +140,24 @@ class Flow:
             except KoaError:
                 if turn == turns.latest:
                     raise
+                yield unchanged
 
         return answer
 
-    def say_busy_on(self, event: Callable) -> None:
+    def say_busy_on(self, event: Callable, *fields: gr.blocks.Block) -> Callable:
         """Say at once, without asking the server, that an X-ray is being graded; the style sheet hides the last one.
 
-        The upload field is emptied, so that the next X-ray can be dropped on it straight away: a moment later, because
-        the handler that grades takes the files from it.
+        Args:
+            fields: one to empty at the same time, so that the next X-ray can be dropped on it straight away, and one
+                that gets what was in it.
+
+        Returns:
+            The event that follows, once this is done.
         """
-        busy = f"() => ({{ __type__: 'update', value: {json.dumps(page.busy_html())}, visible: true }})"
-        emptied = "async () => { await new Promise((done) => setTimeout(done, 200)); return null; }"
-        event(None, None, self.parts.message, js=busy, api_visibility="private")
-        event(None, None, self.parts.upload, js=emptied, api_visibility="private")
+        busy = f"{{ __type__: 'update', value: {json.dumps(page.busy_html())}, visible: true }}"
+        js = f"(given) => [{busy}, null, given]" if fields else f"() => ({busy})"
+        said = event(None, fields[:1], [self.parts.message, *fields], js=js, api_visibility="private")
+        return said.then
 
     def save_on(self, event: Callable, handler: Callable) -> None:
         """Make a file on demand and hand it to the browser."""
