@@ -55,6 +55,7 @@ BENCHMARKS = (
     Benchmark("cached_trunk", needs=("KOA_DATA", "KOA_WEIGHTS"), data=True),
     Benchmark("growth", needs=("KOA_DATA",)),
     Benchmark("install"),
+    Benchmark("cohort"),
 )
 NEEDED = {
     "KOA_DATA": "the folder of the public release (with train and val)",

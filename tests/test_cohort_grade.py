@@ -18,6 +18,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.studies import cohort_faults
 from koa_hf.cli import main
 from koa_hf.cohort.build import build_cohort
 from koa_hf.cohort.films import Films
@@ -238,3 +239,10 @@ def test_paths_of_this_machine_and_unfinished_grades_are_not_published(films, gr
     next((unfinished / "data").iterdir()).unlink()
     assert main(["push", "cohort", str(unfinished), "user/grades", "--dry-run"]) == 2
     assert "is not complete" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_and_started_again_it_gives_the_same_table(tmp_path):
+    found = list(cohort_faults.run(tmp_path, kills=10))
+    assert [row for row in found if not row["as_expected"]] == []
+    assert sum(row["fault"] == "SIGKILL" for row in found) >= 5  # the others had ended
