@@ -1,5 +1,6 @@
 """Data-set rows as tensors for the network."""
 
+import multiprocessing
 from collections.abc import Iterable
 
 import psutil
@@ -18,6 +19,7 @@ from train.loop.device import cores_per_process
 
 MOST_KEPT = 0.25  # of the free memory
 READ_AT_ONCE = 64  # X-rays
+FORK = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
 
 
 class KneeImages(torch.utils.data.Dataset):
@@ -69,8 +71,9 @@ class KneeImages(torch.utils.data.Dataset):
         self.preprocessing = Preprocessing(size)
         if not self._keep or len(self._rows) == len(self):
             return
-        # By processes, because half of the work holds Python's lock.
-        batches = DataLoader(self, READ_AT_ONCE, num_workers=cores_per_process(accelerator))
+        # By processes, because half of the work holds Python's lock; by forked ones, which need not import torch again.
+        how = {"num_workers": cores_per_process(accelerator), "multiprocessing_context": FORK}
+        batches = DataLoader(self, READ_AT_ONCE, **how)
         for batch in ProgressBar(batches, "decoding", len(batches), "batch", disable=not accelerator.is_main_process):
             pixels = batch["pixels"].clone()  # out of the shared memory, which is scarce
             for one, grade, row in zip(pixels, batch["label"].tolist(), batch["row"].tolist(), strict=True):
