@@ -28,7 +28,7 @@ def test_what_is_kept_in_memory_is_the_same_at_any_size(split):
     assert kept[5] is kept[5]
 
 
-def test_all_are_decoded_before_an_epoch_in_worker_processes(split, monkeypatch):
+def test_all_are_decoded_before_an_epoch(split, monkeypatch):
     images = KneeImages(split, Preprocessing(96), keep=True)
     images.resize_to(80, Accelerator(cpu=True))
     monkeypatch.setattr(

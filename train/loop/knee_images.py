@@ -1,14 +1,13 @@
 """Data-set rows as tensors for the network."""
 
-import multiprocessing
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import torch
 from accelerate import Accelerator
 from datasets import Dataset as HubDataset
 from datasets import DatasetDict, Image
-from torch.utils.data import DataLoader
 
 from koa_hf.errors import KoaError
 from koa_hf.grading.rules import Rules
@@ -18,8 +17,7 @@ from koa_hf.progress import ProgressBar
 from train.loop.device import cores_per_process
 
 MOST_KEPT = 0.25  # of the free memory
-READ_AT_ONCE = 64  # X-rays
-FORK = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+MOST_THREADS = 4
 
 
 class KneeImages(torch.utils.data.Dataset):
@@ -71,13 +69,11 @@ class KneeImages(torch.utils.data.Dataset):
         self.preprocessing = Preprocessing(size)
         if not self._keep or len(self._rows) == len(self):
             return
-        # By processes, because half of the work holds Python's lock; by forked ones, which need not import torch again.
-        how = {"num_workers": cores_per_process(accelerator), "multiprocessing_context": FORK}
-        batches = DataLoader(self, READ_AT_ONCE, **how)
-        for batch in ProgressBar(batches, "decoding", len(batches), "batch", disable=not accelerator.is_main_process):
-            pixels = batch["pixels"].clone()  # out of the shared memory, which is scarce
-            for one, grade, row in zip(pixels, batch["label"].tolist(), batch["row"].tolist(), strict=True):
-                self._rows[row] = {"pixels": one, "label": grade, "row": row}
+        # Half of the work holds Python's lock: more threads would only wait for it.
+        with ThreadPoolExecutor(min(MOST_THREADS, cores_per_process(accelerator))) as pool:
+            rows = pool.map(self.__getitem__, range(len(self)))
+            for _ in ProgressBar(rows, "decoding", len(self), disable=not accelerator.is_main_process):
+                pass
 
 
 def fit_in_memory(splits: Iterable[HubDataset], image_size: int, processes: int) -> bool:
