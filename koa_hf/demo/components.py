@@ -217,7 +217,7 @@ def results_table() -> ResultsTable:
         rows = gr.Dataframe(
             headers=list(batch.TABLE_COLUMNS),
             datatype=["number", *["str"] * (len(batch.TABLE_COLUMNS) - 1)],
-            column_widths=["5%", "25%", "8%", "17%", "10%", "12%", "23%"],
+            column_widths=["5%", "22%", "10%", "16%", "10%", "14%", "23%"],
             label="Results: select a row to see that X-ray",
             interactive=False,
             wrap=True,
