@@ -19,7 +19,7 @@ from accelerate import Accelerator
 
 from koa_hf import Grader
 from koa_hf.data.load import commit_of, load_dataset
-from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.hub import model_card
 from koa_hf.network import xception
@@ -28,6 +28,7 @@ from train.loop.device import share_cores
 from train.loop.evaluation import evaluate_model, write_evaluation
 from train.loop.knee_images import KneeImages, choose_split
 from train.loop.recipe import load_recipe
+from train.loop.settings import check_empty, check_finished_run
 
 KEPT = ("recipe.yaml", "run.json", "metrics.jsonl", "curves.png")
 
@@ -45,10 +46,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 @exit_2_on_bad_input
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    if args.output_dir.exists() and any(args.output_dir.iterdir()):
-        raise KoaError(f"{args.output_dir} is not empty; choose another --output-dir.")
-    if missing := [name for name in KEPT if not (args.first / name).is_file()]:
-        raise KoaError(f"{args.first} is not the folder of a finished run: it has no {missing[0]}.")
+    check_empty(args.output_dir, "choose another --output-dir")
+    check_finished_run(args.first, KEPT)
     plan, others = load_recipe(args.first / "recipe.yaml"), [find_model(name) for name in args.others]
     model, preprocessing = xception.load_model(args.first)
     xception.average(model, [xception.load_model(other.folder)[0] for other in others])
@@ -62,8 +61,9 @@ def main(argv: list[str] | None = None) -> None:
 
     out = args.output_dir
     xception.save_model(model, out, plan.image_size, plan.note)
-    for name in (*KEPT, *filter(lambda name: (args.first / name).is_file(), [RECIPE_BEFORE_FILE])):
-        shutil.copyfile(args.first / name, out / name)
+    for name in (*KEPT, RECIPE_BEFORE_FILE):
+        if (args.first / name).is_file():
+            shutil.copyfile(args.first / name, out / name)
     run = json.loads((out / "run.json").read_text())
     run["averaged_with"] = [{"model": other.model_id, "revision": other.revision} for other in others]
     write_text(out / "run.json", json.dumps(run, indent=2) + "\n")

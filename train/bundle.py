@@ -22,7 +22,7 @@ from accelerate import Accelerator
 
 from koa_hf import Grader
 from koa_hf.data.load import commit_of, load_dataset
-from koa_hf.errors import KoaError, exit_2_on_bad_input
+from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.files import write_text
 from koa_hf.grading.calibration import probabilities_of
 from koa_hf.hub import model_card
@@ -35,6 +35,7 @@ from train.loop import run_record
 from train.loop.evaluation import evaluate_model, write_evaluation
 from train.loop.knee_images import KneeImages, choose_split
 from train.loop.recipe import load_recipe
+from train.loop.settings import check_empty, check_finished_run
 
 RECORD = ("run.json", "metrics.jsonl", "curves.png")
 """Files of the run that are kept beside the model."""
@@ -76,10 +77,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 @exit_2_on_bad_input
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    if args.output.exists() and any(args.output.iterdir()):
-        raise KoaError(f"{args.output} is not empty; choose another --output, or remove it.")
-    if missing := [name for name in ("recipe.yaml", *RECORD) if not (args.run / name).is_file()]:
-        raise KoaError(f"{args.run} is not the folder of a finished run: it has no {missing[0]}.")
+    check_empty(args.output, "choose another --output, or remove it")
+    check_finished_run(args.run, ("recipe.yaml", *RECORD))
     plan = load_recipe(args.run / "recipe.yaml", [f"grading.{override}" for override in args.grading])
     accelerator = Accelerator()
     how = {"device": accelerator.device, "precision": args.precision, "engine": "torch"}

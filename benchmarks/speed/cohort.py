@@ -28,7 +28,6 @@ import psutil
 import pyarrow.parquet as pq
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import DigitalXRayImageStorageForPresentation, JPEG2000Lossless, generate_uid
@@ -36,9 +35,10 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, JPEG2000Lossless
 from benchmarks.reporting import RESULTS, ROOT, TEAL, print_table, save_figure, write_result
 from koa_hf import Grader
 from koa_hf.cli.grade import grade_files
+from koa_hf.cohort import BATCH_SIZE
 from koa_hf.cohort.build import build_cohort
-from koa_hf.cohort.grade import BATCH_SIZE
 from koa_hf.cohort.results import Results, row_of
+from koa_hf.cores import available_cores
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grading.examination import find, grade_found
 from koa_hf.imaging import phantom, radiograph
@@ -49,7 +49,6 @@ KNEE_ON_FILM = 900  # pixels; a film of two is then about 2,500 wide
 GOALS = {"crops": "85 % of the ceiling", "films": "twice the plain loop"}
 KINDS = ("crops", "films")
 NODES = (1, 10, 100)
-CORES = len(os.sched_getaffinity(0))
 MILLION = 1_000_000
 
 
@@ -64,12 +63,6 @@ def pictures(kind: str, number: int) -> Iterator[np.ndarray]:
             yield knees[0].pixels
         else:
             yield compose("bilateral", knees, np.random.default_rng(seed), KNEE_ON_FILM, varied=False).pixels
-
-
-def as_png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def as_dicom(pixels: np.ndarray) -> bytes:
@@ -91,7 +84,7 @@ def as_dicom(pixels: np.ndarray) -> bytes:
 
 
 ENCODINGS: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
-    "PNG": (".png", as_png),
+    "PNG": (".png", phantom.as_png),
     "DICOM JPEG 2000": (".dcm", as_dicom),
 }
 
@@ -113,7 +106,10 @@ def cohort(films: Path, out: Path, processes: int, model: str) -> dict[str, floa
     command = [sys.executable, *(launch if processes > 1 else []), *command]
     with tempfile.TemporaryFile("w+") as said:
         # The folder of the script, not that of the project, is what Python imports from.
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(max(1, CORES // processes))}
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": str(max(1, available_cores() // processes)),
+        }
         running = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said, env=environment)
         peak = Peak(running.pid)
         code = running.wait()

@@ -1,4 +1,4 @@
-"""What `pip install -r requirements.txt` brings, in bytes by package.
+"""Bytes that `pip install -r requirements.txt` installs, by package.
 
     python benchmarks/speed/install.py
 

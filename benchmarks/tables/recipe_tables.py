@@ -25,7 +25,7 @@ def runs() -> str:
     for row in read_runs():
         if row["run"].startswith(ABLATION):
             continue
-        continues = f"continues {row['continues'].rpartition('/')[2]}" if row["continues"] else ""
+        continues = f"continues {row['continues']}" if row["continues"] else ""
         changes = "; ".join(
             filter(None, [continues, row["changes"].replace("stages.0.", "").replace("augmentation.", "")])
         )

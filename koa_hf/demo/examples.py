@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
@@ -27,18 +26,12 @@ class Examples:
 def drawn_examples() -> Examples:
     """Phantoms, called by what of the page they show; nothing is said of their grades, which mean nothing."""
     files = {
-        "One knee": _png(phantom.draw_knee(3, seed=3)),
-        "Two knees": _png(phantom.draw_film(right=3, left=1, seed=0)),
-        "Negative": _png(255 - phantom.draw_knee(1, seed=1)),
+        "One knee": phantom.as_png(phantom.draw_knee(3, seed=3)),
+        "Two knees": phantom.as_png(phantom.draw_film(right=3, left=1, seed=0)),
+        "Negative": phantom.as_png(255 - phantom.draw_knee(1, seed=1)),
         "DICOM": _dicom(phantom.draw_knee(2, seed=2, side="left"), "L"),
     }
     return Examples([(name, radiograph.read(data, f"drawing: {name}")) for name, data in files.items()], drawn=True)
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return file.getvalue()
 
 
 def _dicom(pixels: np.ndarray, laterality: str) -> bytes:

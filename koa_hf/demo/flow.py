@@ -33,6 +33,7 @@ from koa_hf.imaging.radiograph import Radiograph, read
 from koa_hf.report.document import Report
 
 FORGOTTEN = "This X-ray is no longer in memory; upload it again."
+CSV_NAME = "knee-grades.csv"
 NOT_YET = "Select a row once the batch is done."
 TOO_MANY = "Batches this large are not kept in memory; upload this X-ray on its own."
 NO_KNEE = "The whole image was graded. If it shows a knee, draw a box around it below and grade that."
@@ -262,7 +263,7 @@ class Flow:
     def save_csv(self, visit: Visit) -> str:
         if not visit.rows:
             raise KoaError(FORGOTTEN)
-        return write_apart(self.files, "knee-grades.csv", batch.as_csv(visit.rows).encode("utf-8", "backslashreplace"))
+        return write_apart(self.files, CSV_NAME, csv_of(visit))
 
     def save_reports(self, visit: Visit) -> str:
         """Write a zip of the table as CSV and of a PDF and a JSON report for each of its knees."""
@@ -274,7 +275,7 @@ class Flow:
 
         reports = io.BytesIO()
         with zipfile.ZipFile(reports, "w", zipfile.ZIP_DEFLATED) as archived:
-            archived.writestr("knee-grades.csv", batch.as_csv(visit.rows).encode("utf-8", "backslashreplace"))
+            archived.writestr(CSV_NAME, csv_of(visit))
             for i, row in rows:
                 film = read(row.data, Path(row.file).name, self.limits.pixels)
                 box = row.grading.box
@@ -359,6 +360,11 @@ class Flow:
             if panel.disagreement:
                 updates[panel.disagreement.sent] = ""
         return updates
+
+
+def csv_of(visit: Visit) -> bytes:
+    """The table of a batch as a CSV file."""
+    return batch.as_csv(visit.rows).encode("utf-8", "backslashreplace")
 
 
 def report_name(grading: Grading, kind: str) -> str:

@@ -18,7 +18,7 @@ SCHEMA = "koa-grading/2"
 
 
 MEASURED_ON = "knees of the Osteoarthritis Initiative, cropped as in the 2018 release"
-"""What the coverage of prediction sets was measured on; for other X-rays it is unknown."""
+"""X-rays that the coverage of prediction sets was measured on; for others it is unknown."""
 
 
 class FileResult(BaseModel):
@@ -195,7 +195,7 @@ class KneeGrader(Protocol):
 
 
 def coverage_in_words(coverage: float) -> str:
-    """What prediction sets of this coverage claim, and for which X-rays."""
+    """The claim of prediction sets of this coverage, and the X-rays for which it was measured."""
     return f"such ranges hold a reader's grade in {percent(coverage)} of {MEASURED_ON}; elsewhere not measured"
 
 

@@ -1,6 +1,5 @@
 """Contents of a published data set, model or Space, and the checks that a folder must pass. No network is used."""
 
-import io
 import json
 import re
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 import yaml
 from huggingface_hub import DatasetCard, ModelCard, SpaceCard, SpaceCardData
 from huggingface_hub.repocard import RepoCard
-from PIL import Image
 
 from koa_hf import checksums
 from koa_hf.errors import KoaError
@@ -199,7 +197,10 @@ def of_model(folder: Path, repo_id: str, dataset_id: str | None = None) -> Conte
     for name in ("run.json", "metrics.json"):
         if name in files:
             files[name] = without_local_paths(folder / name)
-    files |= {f"examples/drawn-kl-{grade.value}.png": _drawn_knee(grade.value) for grade in GRADES}
+    files |= {
+        f"examples/drawn-kl-{grade.value}.png": phantom.as_png(phantom.draw_knee(grade.value, seed=grade.value))
+        for grade in GRADES
+    }
 
     text = _card_text(folder).replace(model_card.PLACEHOLDER, repo_id)
     try:
@@ -313,12 +314,6 @@ def _space_requirements(requirements: str, machine: Hardware) -> str:
         "--extra-index-url https://download.pytorch.org/whl/cpu",
     )
     return "\n".join((*(machine.torch or cpu_only), *lines)) + "\n"
-
-
-def _drawn_knee(grade: int) -> bytes:
-    png = io.BytesIO()
-    Image.fromarray(phantom.draw_knee(grade, seed=grade)).save(png, "PNG")
-    return png.getvalue()
 
 
 def _card_text(folder: Path) -> str:

@@ -210,7 +210,7 @@ def render(folder: Path) -> ModelCard:
             f"train/validate.py --model {folder} --split {metrics['split']} --output-dir {folder} --dataset DATASET."
         )
     ruled, source = rules != Rules(), dataset_id or "data/knee-kl"
-    run_name = "averaged" if "averaged_with" in run else recipe["name"]
+    run_name = "averaged" if "averaged_with" in run else _run_name(run)
     bundling = BUNDLING.format(run_name=run_name, source=source) if ruled else ""
     if kept_in_int8 is not None:
         bundling += QUANTISING.format(source=source)
@@ -273,7 +273,7 @@ SAME_PROBABILITIES = {
 
 def _commands(recipe: dict, before: dict | None, run: dict, source: str) -> str:
     """Commands that train the model, first the run that it continues if that run is known."""
-    lines, options, name = [], "", Path(run["options"]["output_dir"]).name
+    lines, options, name = [], "", _run_name(run)
     if before:
         lines.append(TRAINING.format(recipe=before["name"], name=before["name"], options="", source=source))
         options = f" --start-from runs/{before['name']}"
@@ -286,6 +286,10 @@ def _commands(recipe: dict, before: dict | None, run: dict, source: str) -> str:
     if averaged := run.get("averaged_with"):
         lines.append(AVERAGING.format(runs=f"runs/{name} {_runs(averaged)}", source=source))
     return "".join(lines)
+
+
+def _run_name(run: dict) -> str:
+    return Path(run["options"]["output_dir"]).name
 
 
 def _runs(models: list[dict]) -> str:

@@ -30,7 +30,7 @@ AS_READ = Window(50, 100)
 
 @dataclass(frozen=True)
 class Adjustment:
-    """What is done to a film, in this order.
+    """Changes of a film by its user, made in this order.
 
     Attributes:
         quarter_turns: rotation in steps of 90 degrees clockwise, 0 to 3.

@@ -4,6 +4,7 @@ A phantom shows the features of the Kellgren-Lawrence scale (joint space, osteop
 radiograph shows them. It exercises software; it says nothing about a model's accuracy.
 """
 
+import io
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -188,6 +189,13 @@ def write_release(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def as_png(pixels: np.ndarray) -> bytes:
+    """The PNG file of a drawing, uint8 (height, width)."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def _save_png(image: Image.Image, path: Path) -> None:

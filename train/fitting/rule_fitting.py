@@ -40,6 +40,7 @@ from train.loop import recipe
 from train.loop.knee_images import KneeImages, choose_split
 from train.loop.plots import plot_familiarity, plot_reliability, reliability_bins
 from train.loop.recipe import load_recipe
+from train.loop.settings import check_finished_run
 
 TRAINING_KNEES = 2000  # that the out-of-distribution detector is fitted to
 IMAGES_PER_KIND = 40  # of every kind of out-of-distribution image
@@ -88,18 +89,19 @@ def fit_rules(
     def features(images, what: str) -> LayerFeatures:
         return extract_features(network, grader.precision, images, what)
 
-    def both(split: HubDataset, what: str) -> tuple[LayerFeatures, LayerFeatures]:
-        uploaded = as_uploaded(np.asarray(image.convert("L")) for image in split["image"])
-        righted = [corrections.righted(Radiograph(knee, "knee")) for knee in uploaded]
+    def both(split: HubDataset, crops: list[np.ndarray], what: str) -> tuple[LayerFeatures, LayerFeatures]:
+        righted = [corrections.righted(Radiograph(knee, "knee")) for knee in as_uploaded(crops)]
         as_they_are = features(KneeImages(split, preprocessing, corrections), what)
         return as_they_are, features(pixels(righted), f"{what} as uploaded")
 
     validation, train = (choose_split(data, split, data_name) for split in ("validation", "train"))
-    crops = [np.asarray(image.convert("L")) for image in validation["image"]]
     some = np.random.default_rng(0).permutation(len(train))[:training_knees]
     training = train.select(np.sort(some))
-    knees, uploaded = both(validation, "validation knees")
-    known = LayerFeatures.concatenated(*both(training, "training knees"))
+    crops, of_training = (
+        [np.asarray(image.convert("L")) for image in split["image"]] for split in (validation, training)
+    )
+    knees, uploaded = both(validation, crops, "validation knees")
+    known = LayerFeatures.concatenated(*both(training, of_training, "training knees"))
     seen = {kind: as_seen(kind) for kind in not_knees.KINDS}
     others = {kind: features(pixels(images), kind) for kind, images in seen.items()}
     turned = {not_knees.UPSIDE_DOWN: np.array([image.turned for image in seen[not_knees.UPSIDE_DOWN]])}
@@ -246,8 +248,7 @@ def grading_options_of(model_folder: Path) -> recipe.GradingOptions:
     Raises:
         KoaError: not the folder of a finished run.
     """
-    if not (model_folder / "recipe.yaml").is_file():
-        raise KoaError(f"{model_folder} is not the folder of a finished run: it has no recipe.yaml.")
+    check_finished_run(model_folder, ["recipe.yaml"])
     return load_recipe(model_folder / "recipe.yaml").grading
 
 

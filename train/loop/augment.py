@@ -201,9 +201,8 @@ def jpeg(grey: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
     """
     height, width = grey.shape[1:]
     scale = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
-    table = (
-        ((LUMINANCE.to(grey.device, non_blocking=True) * _each(scale) + 50) / 100).floor().clamp(1, 255)[:, None, None]
-    )
+    luminance = LUMINANCE.to(grey.device, non_blocking=True)
+    table = ((luminance * _each(scale) + 50) / 100).floor().clamp(1, 255)[:, None, None]
     wave = torch.arange(8, device=grey.device)
     cosine = torch.cos((2 * wave + 1) * wave[:, None] * math.pi / 16) / 2
     cosine[0] /= math.sqrt(2)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -63,8 +64,28 @@ def check_output_folder(out: Path, plan: Recipe, resume: bool) -> None:
         raise KoaError(f"the run in {out} is finished; there is nothing to resume.")
     if resume and recipe_file.read_text() != plan.to_yaml():
         raise KoaError(f"the recipe differs from {recipe_file}; resume with the options that the run started with.")
-    if not resume and out.exists() and any(out.iterdir()):
-        raise KoaError(f"{out} is not empty; continue its run with --resume, or choose another --output-dir.")
+    if not resume:
+        check_empty(out, "continue its run with --resume, or choose another --output-dir")
+
+
+def check_empty(out: Path, advice: str) -> None:
+    """Refuse an output folder that has something in it.
+
+    Raises:
+        KoaError: it has; the message ends with the advice.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise KoaError(f"{out} is not empty; {advice}.")
+
+
+def check_finished_run(folder: Path, files: Iterable[str]) -> None:
+    """Refuse a folder that lacks one of these files of a finished run.
+
+    Raises:
+        KoaError: it does; the message names the first.
+    """
+    if missing := [name for name in files if not (folder / name).is_file()]:
+        raise KoaError(f"{folder} is not the folder of a finished run: it has no {missing[0]}.")
 
 
 def requested_precision(args: argparse.Namespace) -> str:
