@@ -240,8 +240,8 @@ def main() -> None:
                                 "way": way,
                                 "size": size,
                                 "batch": batch,
-                                "milliseconds_an_image": round(taken, 2),
-                                "ceiling": round(ceiling, 2),
+                                "milliseconds_an_image": round(taken, 3),
+                                "ceiling": round(ceiling, 3),
                                 "share_of_the_ceiling": round(ceiling / taken, 2),
                             }
                         )

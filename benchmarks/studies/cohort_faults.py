@@ -4,7 +4,7 @@
 
 Each row is one fault. `koa cohort grade` is killed with SIGKILL at --kills random moments and started again each time;
 at the end its table must be that of a run that nobody disturbed, and at no moment may there be a shard that is not
-whole. The network is a small one of random weights, on drawn knees: the faults are the same for any.
+whole. The network is a small one of random weights, on drawn knees: the faults are the same for any network.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network import xception
 from koa_hf.network.preprocess import Preprocessing
 
-FILMS, FILMS_PER_SHARD = 64, 4
+FILMS, FILMS_PER_SHARD = 200, 4
 SECONDS = 3  # longest time for a film
 
 
@@ -91,7 +91,7 @@ def run(work: Path, kills: int = 10, seed: int = 0) -> Iterator[dict]:
     build_cohort(archive, films, films_per_shard=FILMS_PER_SHARD)
     began = time.monotonic()
     undisturbed = Command(films, work / "undisturbed", model)
-    while not (work / "undisturbed" / "run.json").exists():
+    while not shards_in(work / "undisturbed"):
         time.sleep(0.05)
     start = time.monotonic() - began
     assert undisturbed.end() == 0, undisturbed.log.read_text()
@@ -112,9 +112,10 @@ def _killed(
     work: float,
     chance: random.Random,
 ) -> Iterator[dict]:
+    """`start`: seconds to the first shard; `work`: from there to the last."""
     for _ in range(kills):
-        # Between two kills a share of the work is done, or none: some come while it starts.
-        moment = chance.uniform(0.3, start + 2 * work / kills)
+        # Between two kills a share of the work is done, or none: some come before the first shard.
+        moment = start + chance.uniform(-1, 2 * work / kills)
         before = shards_in(out)
         command = Command(films, out, model)
         time.sleep(moment)

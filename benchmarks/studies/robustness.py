@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from benchmarks.reporting import RESULTS, ROOT, save_figure
@@ -473,7 +474,9 @@ def measure(args: argparse.Namespace, folder: Path, models: list[dict]) -> list[
             earlier = next((one["measured"] for one in models if _key(one) == _key(entry)), [])
             at = "-".join(str(entry[name]) for name in ("name", "revision", "rules", "precision", "engine"))
             gradings = WORK / "gradings" / at.replace("/", "--")
-            began, here = time.perf_counter(), {"command": command_line("python"), "machine": processor()}
+            on_gpu = grader.device.type == "cuda"
+            machine = torch.cuda.get_device_name(grader.device) if on_gpu else processor()
+            began, here = time.perf_counter(), {"command": command_line("python"), "machine": machine}
             here |= {"git_commit": git_commit()}
             for disturbance in disturbances:
                 path = gradings / f"{disturbance.name}.npz"
