@@ -1,6 +1,7 @@
 """The model card, generated from the files of a run folder, with no figure typed by hand."""
 
 import json
+import shlex
 from pathlib import Path
 
 import yaml
@@ -165,7 +166,8 @@ def render(folder: Path) -> ModelCard:
     recipe = yaml.safe_load(recipe_text)
     before_file = folder / RECIPE_BEFORE_FILE
     before = yaml.safe_load(before_file.read_text()) if before_file.is_file() else None
-    from_imagenet = (before or recipe)["weights"] == "imagenet"
+    # Of several runs in a row only the last two recipes are known; the first of them started from ImageNet's weights.
+    from_imagenet = (before or recipe)["weights"] in ("imagenet", "model")
     figures, intervals = metrics["figures"], metrics["intervals_95_by_patient"]
     on_phantoms = bool(recipe["note"])
     dataset_id, dataset_commit = run["dataset"].get("id"), run["dataset"].get("commit")
@@ -274,14 +276,16 @@ SAME_PROBABILITIES = {
 def _commands(recipe: dict, before: dict | None, run: dict, source: str) -> str:
     """Commands that train the model, first the run that it continues if that run is known."""
     lines, options, name = [], "", _run_name(run)
+    unknown = " --start-from MODEL_TO_CONTINUE"
     if before:
-        lines.append(TRAINING.format(recipe=before["name"], name=before["name"], options="", source=source))
+        start = unknown if before["weights"] == "model" else ""
+        lines.append(TRAINING.format(recipe=before["name"], name=before["name"], options=start, source=source))
         options = f" --start-from runs/{before['name']}"
     elif run.get("started_from"):
-        options = " --start-from MODEL_TO_CONTINUE"
+        options = unknown
     if teachers := run.get("taught_by"):
         options += f" --teacher {_runs(teachers)}"
-    options += "".join(f" --set {override}" for override in run["options"]["overrides"])
+    options += "".join(f" --set {shlex.quote(override)}" for override in run["options"]["overrides"])
     lines.append(TRAINING.format(recipe=recipe["name"], name=name, options=options, source=source))
     if averaged := run.get("averaged_with"):
         lines.append(AVERAGING.format(runs=f"runs/{name} {_runs(averaged)}", source=source))
