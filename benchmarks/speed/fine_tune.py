@@ -5,7 +5,7 @@
 
 A step is forward, backward and optimiser. The baseline is float32 in torch's default memory layout; the ceiling is the
 time of the same multiplications at the speed of this machine's own matrix product, measured in the same run. Also
-measured: shares of the step by torch operation, the gain of a second CPU process (gradients averaged by Accelerate),
+measured: shares of the step by torch operation, on CPUs the gain of a second process (gradients by Accelerate),
 the expected efficiency of several GPUs, and augmentation. Writes results/benchmarks/fine_tune.json, or
 fine_tune_cuda.json on a GPU, and a plot. For decoding, see benchmarks/speed/reading.py.
 """
@@ -257,7 +257,7 @@ def main() -> None:
     result = {
         "what": "ms per image: forward, backward, AdamW step; images already on the device; medians",
         "rows": rows,
-        "cpu_processes": processes(args.rounds),
+        **({"cpu_processes": processes(args.rounds)} if device.type == "cpu" else {}),
         "where_time_goes": where_time_goes(device, largest["size"], largest["batch"], fast),
         "augmenting": augmenting(device, largest["size"], largest["batch"], args.rounds),
         "gpus_on_paper": on_paper(

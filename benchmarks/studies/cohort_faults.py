@@ -95,9 +95,9 @@ def run(work: Path, kills: int = 10, seed: int = 0) -> Iterator[dict]:
         time.sleep(0.05)
     start = time.monotonic() - began
     assert undisturbed.end() == 0, undisturbed.log.read_text()
-    whole = time.monotonic() - began
     expected = table(work / "undisturbed")
-    yield from _killed(films, work / "killed", model, expected, kills, start, whole - start, random.Random(seed))
+    shards = shards_in(work / "undisturbed")
+    yield from _killed(films, work / "killed", model, expected, kills, shards, start, random.Random(seed))
     yield _full_disk(films, work / "full", model, expected)
     yield _bad_films(archive, work, model)
 
@@ -108,17 +108,20 @@ def _killed(
     model: Path,
     expected: list[dict],
     kills: int,
+    shards: int,
     start: float,
-    work: float,
     chance: random.Random,
 ) -> Iterator[dict]:
-    """`start`: seconds to the first shard; `work`: from there to the last."""
+    """`shards`: of a whole run; `start`: its seconds to the first of them."""
     for _ in range(kills):
-        # Between two kills a share of the work is done, or none: some come before the first shard.
-        moment = start + chance.uniform(-1, 2 * work / kills)
         before = shards_in(out)
-        command = Command(films, out, model)
-        time.sleep(moment)
+        more = chance.randint(0, 3 * shards // (2 * kills))  # none: killed while it starts
+        began, command = time.monotonic(), Command(films, out, model)
+        if more:
+            while shards_in(out) < min(before + more, shards - 1) and command.process.poll() is None:
+                time.sleep(0.01)
+        time.sleep(chance.uniform(0, 0.2 if more else start))
+        moment = time.monotonic() - began
         children = command.children()
         command.process.kill()
         code = command.end()

@@ -175,11 +175,19 @@ def _marked(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(image)
 
 
-def _strip(pixels: np.ndarray, rng, share: float) -> np.ndarray:
-    """The crop's whole width, and the middle `share` of its height, where the joint line is."""
+def _strip(pixels: np.ndarray, rng, share: float, quality: int | None = None) -> np.ndarray:
+    """The crop's whole width, and the middle `share` of its height, where the joint line is; as JPEG with `quality`."""
     rows = max(round(pixels.shape[0] * share), 1)
     top = (pixels.shape[0] - rows) // 2
-    return pixels[top : top + rows]
+    strip = pixels[top : top + rows]
+    return _jpeg(np.ascontiguousarray(strip), rng, quality) if quality else strip
+
+
+def _filled(pixels: np.ndarray, rng, share: float, quality: int | None = None) -> np.ndarray:
+    """A strip, made as high again as the crop by repeating its upper and lower edge."""
+    strip = _strip(pixels, rng, share, quality)
+    above = (len(pixels) - len(strip)) // 2
+    return np.pad(strip, ((above, len(pixels) - len(strip) - above), (0, 0)), mode="edge")
 
 
 def _some(group: str, *rows: tuple) -> tuple[Disturbance, ...]:
@@ -254,8 +262,13 @@ DISTURBANCES: tuple[Disturbance, ...] = (
         for h in STRIP_HEIGHTS
     ),
     *_some(
-        "Squares from the middle of the strips",
-        *((f"square-{h}", f"{h} of height and width", _zoomed_in, {"share": h}) for h in (0.7, 0.5)),
+        "Strips, other ways of showing them to the network",
+        ("square-0.7", "0.7: the square from its middle", _zoomed_in, {"share": 0.7}),
+        ("square-0.5", "0.5: the square from its middle", _zoomed_in, {"share": 0.5}),
+        ("filled-0.7", "0.7: a square, edges repeated", _filled, {"share": 0.7}),
+        ("filled-0.5", "0.5: a square, edges repeated", _filled, {"share": 0.5}),
+        ("strip-0.5-jpeg", "0.5, JPEG 50: as it is", _strip, {"share": 0.5, "quality": 50}),
+        ("filled-0.5-jpeg", "0.5, JPEG 50: a square, edges repeated", _filled, {"share": 0.5, "quality": 50}),
     ),
 )
 """The clean crop first."""

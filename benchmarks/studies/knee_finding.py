@@ -209,8 +209,8 @@ def graded(grader: Grader, pair: KneePair, kind: str, number: int) -> Iterator[d
     xray = Radiograph(composite.pixels, "film")
     partners = matched(localiser.find_knees(xray), composite.boxes)
     for i, box, knee in zip(shown, composite.boxes, partners, strict=True):
-        views = [Radiograph(pair[i].pixels, "crop"), _in_box(xray, box), xray]
-        views += [xray if knee.whole else _in_box(xray, knee.box)] if knee else []
+        views = [Radiograph(pair[i].pixels, "crop"), localiser.crop(xray, box), xray]
+        views += [xray if knee.whole else localiser.crop(xray, knee.box)] if knee else []
         crop, true, film_itself, *found = grader.grade_batch(views)
         yield {
             "kind": kind,
@@ -220,10 +220,6 @@ def graded(grader: Grader, pair: KneePair, kind: str, number: int) -> Iterator[d
             "found box": found[0] if found else None,
             "film as it is": film_itself,
         }
-
-
-def _in_box(xray: Radiograph, box: localiser.Box) -> Radiograph:
-    return localiser.crop(xray, localiser.kept_inside(box, xray.pixels.shape))
 
 
 def _kept(rows: Sequence[dict]) -> dict:

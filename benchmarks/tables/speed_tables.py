@@ -95,7 +95,7 @@ def one_xray(result: dict) -> Section:
 
 
 def fine_tune(result: dict) -> Section:
-    processes, paper, shares = result["cpu_processes"], result["gpus_on_paper"], result["where_time_goes"]
+    processes, paper, shares = result.get("cpu_processes"), result["gpus_on_paper"], result["where_time_goes"]
     rows = [
         {
             "px": row["size"],
@@ -118,7 +118,6 @@ def fine_tune(result: dict) -> Section:
     if "device" not in result and 224 in least:
         goals.append(Goal("full fine-tune at 224 px, one image", 105, least[224], " ms"))
     operations = ", ".join(f"{name} {share:.0%}" for name, share in shares["share_by_operation"].items())
-    rates = ", ".join(f"{name} {value:g}" for name, value in processes["images_a_second"].items())
     kept = "; ".join(
         f"{step['step']}: "
         + ", ".join(f"{link} {by_count['8']:.0%}" for link, by_count in step["efficiency_by_link_and_gpus"].items())
@@ -127,10 +126,14 @@ def fine_tune(result: dict) -> Section:
     note = (
         f"A step is forward, backward and AdamW. Its time at {shares['size']} px: {operations}. Augmentation adds "
         f"{result['augmenting']['milliseconds_an_image']:g} ms per image.\n\n"
-        f"CPU processes ({processes['what']}), images per second: {rates}; efficiency of two processes "
-        f"{processes['efficiency_of_two_processes']:.0%}.\n\n"
-        f"Expected efficiency of eight GPUs, {paper['gradient_megabytes']:g} MB of gradients, no overlap: {kept}."
     )
+    if processes:
+        rates = ", ".join(f"{name} {value:g}" for name, value in processes["images_a_second"].items())
+        note += (
+            f"CPU processes ({processes['what']}), images per second: {rates}; efficiency of two processes "
+            f"{processes['efficiency_of_two_processes']:.0%}.\n\n"
+        )
+    note += f"Expected efficiency of eight GPUs, {paper['gradient_megabytes']:g} MB of gradients, no overlap: {kept}."
     return Section(goals, rows, note)
 
 
@@ -267,6 +270,39 @@ def growth(result: dict) -> Section:
     )
 
 
+def cohort(result: dict) -> Section:
+    rows = [
+        {
+            "what": row["what"],
+            "way": row["way"],
+            "films per second": row["films_a_second"],
+            "knees per second": row["knees_a_second"],
+            "speed-up": row["times_the_plain_loop"],
+            "share of the ceiling": row["share_of_the_ceiling"],
+        }
+        for row in result["rows"]
+    ]
+    crops = max(row["share_of_the_ceiling"] for row in result["rows"] if row["what"].startswith("crops"))
+    films = max(row["times_the_plain_loop"] for row in result["rows"] if row["what"].startswith("films"))
+    steps = result["milliseconds_a_film_in_one_process"].items()
+    taken = "; ".join(f"{what}: " + ", ".join(f"{step} {ms:g}" for step, ms in each.items()) for what, each in steps)
+    peaks = ", ".join(f"{row['peak_megabytes']:,} MB for {row['films']:,} films" for row in result["memory"])
+    paper = ", ".join(
+        f"{row['machines']} of these machines: {row['hours']:g} h ({row['read_megabytes_a_second']:g} MB/s read)"
+        for row in result["a_million_films_on_paper"]
+        if row["what"] == "films, DICOM JPEG 2000"
+    )
+    return Section(
+        [
+            Goal("cohort of crops, share of the network's own rate", 0.85, crops),
+            Goal("cohort of films, times the plain loop", 2, films),
+        ],
+        rows,
+        f"{result['what']}. The ceiling is the network alone in batches. Milliseconds a film in one process: {taken}. "
+        f"Peak memory, with a small network: {peaks}. On paper, a million films of two knees as DICOM: {paper}.",
+    )
+
+
 def install(result: dict) -> Section:
     brought: dict[str, list[dict]] = {}
     for row in result["rows"]:
@@ -304,6 +340,7 @@ PARTS = (
     Part("Trunk cache", "benchmarks/trunk_cache", "cached_trunk.py --dataset data/knee-kl", cached_trunk),
     Part("Start of the demo", "demo/demo", "demo_start.py", demo_start),
     Part("Demo under load", "demo/load", "demo_load.py", demo_load),
+    Part("Cohorts", "benchmarks/cohort", "cohort.py", cohort),
     Part("Growth with the data", "benchmarks/growth", "growth.py", growth),
     Part("Installation", "benchmarks/install", "install.py", install),
 )

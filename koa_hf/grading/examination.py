@@ -40,8 +40,8 @@ class Examination:
 
     Attributes:
         film: the whole image, turned by 90 degrees if it lay on its side.
-        boxes: the crops, left to right, inside the film (`localiser.kept_inside`); empty where the image was graded as
-            it is.
+        boxes: around the knees, left to right, perhaps reaching beyond the film; empty where the image was graded as it
+            is.
         knees: one for each of `boxes`, or one for the whole image.
         whole: True if the image was recognised as a crop of one knee, like the training images; False where it was
             graded as it is because no knee was found in it, or because `as_it_is` was given.
@@ -107,8 +107,7 @@ def _find(film: Radiograph, boxes: Sequence[KneeBox] | None, as_it_is: bool) -> 
     if len(in_film) == 1 and in_film[0].whole:
         in_film, whole, crops = (), True, [_labelled(film, in_film[0])]
     else:
-        inside = (_kept_inside(film, knee) for knee in in_film)
-        in_film, whole = tuple(sorted(inside, key=lambda knee: knee.box[0] + knee.box[2])), False
+        in_film, whole = tuple(sorted(in_film, key=lambda knee: knee.box[0] + knee.box[2])), False
         crops = [_labelled(localiser.crop(film, knee.box), knee) for knee in in_film] or [film]
     return film, FoundKnees(in_film, whole, tuple(map(_noted_if_small, crops)))
 
@@ -128,7 +127,7 @@ def _boxed(knee: GradedKnee, found: KneeBox | None) -> GradedKnee:
 
 
 def _noted_if_small(knee: Radiograph) -> Radiograph:
-    pixels = min(knee.pixels.shape)
+    pixels = max(knee.pixels.shape)  # of a strip, its width
     if pixels >= SHARP:
         return knee
     note = (
@@ -147,10 +146,6 @@ def _check_box(film: Radiograph, knee: KneeBox) -> None:
         raise KoaError("a box is more than twice as large as the film; make it smaller.")
     if grey_levels.is_blank(localiser.crop(film, knee.box).pixels):
         raise KoaError("a box shows one grey level all over; move it onto a knee.")
-
-
-def _kept_inside(film: Radiograph, knee: KneeBox) -> KneeBox:
-    return dataclasses.replace(knee, box=localiser.kept_inside(knee.box, film.pixels.shape))
 
 
 def _labelled(crop: Radiograph, knee: KneeBox) -> Radiograph:

@@ -62,7 +62,7 @@ class Compression(Disturbance):
 
 
 class Closer(Disturbance):
-    """Zoomed in on the middle, as a knee at the film's edge or in a strip is graded."""
+    """Zoomed in on the middle, as in a crop that somebody cut closely."""
 
     shown: tuple[PositiveShare, PositiveShare] = (0.55, 1)  # of the image's width and height
 
