@@ -91,7 +91,7 @@ def run(work: Path, kills: int = 10, seed: int = 0) -> Iterator[dict]:
     build_cohort(archive, films, films_per_shard=FILMS_PER_SHARD)
     began = time.monotonic()
     undisturbed = Command(films, work / "undisturbed", model)
-    while not shards_in(work / "undisturbed"):
+    while not shards_in(work / "undisturbed") and undisturbed.process.poll() is None:
         time.sleep(0.05)
     start = time.monotonic() - began
     assert undisturbed.end() == 0, undisturbed.log.read_text()

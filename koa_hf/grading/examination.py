@@ -127,7 +127,7 @@ def _boxed(knee: GradedKnee, found: KneeBox | None) -> GradedKnee:
 
 
 def _noted_if_small(knee: Radiograph) -> Radiograph:
-    pixels = max(knee.pixels.shape)  # of a strip, its width
+    pixels = knee.pixels.shape[1]
     if pixels >= SHARP:
         return knee
     note = (

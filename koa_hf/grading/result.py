@@ -63,8 +63,8 @@ class Grading(FileResult):
     )
     box: tuple[int, int, int, int] | None = Field(
         default=None,
-        description="graded part of the film: left, top, right, bottom in pixels, once turned or resampled as notes "
-        "say; null if the whole image was graded",
+        description="box around the knee: left, top, right, bottom in pixels of the film, once turned or resampled as "
+        "notes say; what lies beyond the film is left out; null if the whole image was graded",
     )
     notes: tuple[str, ...] = Field(default=(), description="sentences about choices made in reading the file")
     cautions: tuple[str, ...] = Field(

@@ -97,7 +97,7 @@ ImageNet weights of Keras Applications (MIT), unless the recipe states others. {
 ```yaml
 {recipe}```
 
-To measure the figures above again, and to train the model from the start:
+To measure the figures above again, and to train such a model:
 
 ```sh
 accelerate launch train/validate.py --model FOLDER_OR_HUB_ID --dataset {source} --split {lower_split}
@@ -166,7 +166,7 @@ def render(folder: Path) -> ModelCard:
     recipe = yaml.safe_load(recipe_text)
     before_file = folder / RECIPE_BEFORE_FILE
     before = yaml.safe_load(before_file.read_text()) if before_file.is_file() else None
-    # Of several runs in a row only the last two recipes are known; the first of them started from ImageNet's weights.
+    # The first of three runs in a row is not known; all of the project's start from ImageNet.
     from_imagenet = (before or recipe)["weights"] in ("imagenet", "model")
     figures, intervals = metrics["figures"], metrics["intervals_95_by_patient"]
     on_phantoms = bool(recipe["note"])
@@ -259,11 +259,11 @@ python train/average.py {runs} --dataset {source} --output-dir runs/averaged
 """
 
 BUNDLING = """\
-python train/bundle.py --run runs/{run_name} --dataset {source} --output runs/koa-xception --results runs/report
+python train/bundle.py --run runs/{run_name} --dataset {source} --output runs/bundle --results runs/report
 """
 
 QUANTISING = """\
-python train/quantise.py --model runs/koa-xception --dataset {source} --results runs/int8 --write
+python train/quantise.py --model runs/bundle --dataset {source} --results runs/int8 --write
 """
 
 SAME_PROBABILITIES = {
@@ -276,13 +276,11 @@ SAME_PROBABILITIES = {
 def _commands(recipe: dict, before: dict | None, run: dict, source: str) -> str:
     """Commands that train the model, first the run that it continues if that run is known."""
     lines, options, name = [], "", _run_name(run)
-    unknown = " --start-from MODEL_TO_CONTINUE"
-    if before:
-        start = unknown if before["weights"] == "model" else ""
-        lines.append(TRAINING.format(recipe=before["name"], name=before["name"], options=start, source=source))
+    if before and before["weights"] != "model":
+        lines.append(TRAINING.format(recipe=before["name"], name=before["name"], options="", source=source))
         options = f" --start-from runs/{before['name']}"
     elif run.get("started_from"):
-        options = unknown
+        options = " --start-from MODEL_TO_CONTINUE"
     if teachers := run.get("taught_by"):
         options += f" --teacher {_runs(teachers)}"
     options += "".join(f" --set {shlex.quote(override)}" for override in run["options"]["overrides"])
@@ -315,7 +313,7 @@ def _training(run: dict, before: dict | None) -> str:
         return told
     continued = f"It continues a run{of_recipe} with the weights {start['revision']}"
     if averaged := run.get("averaged_with"):
-        continued += f", and is the mean of {len(averaged) + 1} such runs' weights"
+        continued += f", and is the mean of {len(averaged) + 1} networks' weights"
     return f"{continued}. {told}"
 
 

@@ -62,7 +62,7 @@ class Compression(Disturbance):
 
 
 class Closer(Disturbance):
-    """Zoomed in on the middle, as in a crop that somebody cut closely."""
+    """Zoom in on the centre, as in a tight crop."""
 
     shown: tuple[PositiveShare, PositiveShare] = (0.55, 1)  # of the image's width and height
 
