@@ -15,7 +15,7 @@ from koa_hf.files import write_text
 
 CHECKSUMS_FILE = "checksums.json"
 REQUIRED = ("config.json", "model.safetensors")
-OPTIONAL = ("grading.json", "int8.safetensors")  # these change the probabilities, so they are recorded too
+OPTIONAL = ("grading.json",)  # changes the probabilities, so it is recorded too
 
 
 def write_checksums(folder: str | os.PathLike) -> None:

@@ -5,7 +5,6 @@ validate        measure a model on a split
 bundle          a finished run to the model that ships
 average         the mean of several runs' weights
 calibrate       fit the grading rules of a model
-quantise        fit the int8 network of a model
 audit           worst mistakes, recall, and a deletion test of the heat maps
 fit_localiser, fit_orientation                     fit what comes with the package or with a model
 

@@ -19,7 +19,7 @@ from accelerate import Accelerator, DataLoaderConfiguration
 from koa_hf import Grader
 from koa_hf.data.load import commit_of, load_dataset
 from koa_hf.errors import exit_2_on_bad_input
-from koa_hf.network.engine_names import ENGINES, GRADER_PRECISIONS
+from koa_hf.network.engine_names import ENGINES, PRECISIONS
 from train.loop.device import share_cores
 from train.loop.evaluation import evaluate_model, write_evaluation
 from train.loop.knee_images import KneeImages, choose_split
@@ -36,7 +36,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--split", default="validation", help="train, validation (default) or test")
     parser.add_argument("--output-dir", help="default: runs/evaluation/MODEL-SPLIT")
-    parser.add_argument("--precision", choices=GRADER_PRECISIONS, default="fp32", help="default: %(default)s")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: %(default)s")
     parser.add_argument("--engine", choices=ENGINES, default="torch", help="inference engine (default: %(default)s)")
     parser.add_argument(
         "--plain", action="store_true", help="ignore the model's grading.json: softmax and the most probable grade"

@@ -35,7 +35,7 @@ from koa_hf import Grader
 from koa_hf.data.load import load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grading.result import Grading
-from koa_hf.network.model_folder import BUNDLED_MODEL, INT8_FILE
+from koa_hf.network.model_folder import BUNDLED_MODEL
 from koa_hf.progress import progress_bar
 from train.loop.knee_images import choose_split
 
@@ -50,7 +50,6 @@ ENGINES = (
     (ONNX, "fp32"),
     ("openvino", "fp32"),
     ("openvino", "bf16"),
-    ("openvino", "int8"),
 )
 
 
@@ -66,7 +65,7 @@ class GradingCalls:
         self.graders: dict[str, Grader] = {}
         for engine, precision in ENGINES:
             name = f"{engine} {precision}"
-            if only in (None, name) and (precision != "int8" or Path(model, INT8_FILE).is_file()):
+            if only in (None, name):
                 try:
                     self.graders[name] = _grader(model, engine, precision)
                 except Exception as error:  # compilers and exporters raise anything

@@ -38,7 +38,7 @@ from koa_hf.grading.metrics import bootstrap_mean, grade_metrics, roc_auc
 from koa_hf.grading.result import Grading
 from koa_hf.imaging import radiograph
 from koa_hf.imaging.radiograph import Radiograph
-from koa_hf.network.engine_names import ENGINES, GRADER_PRECISIONS
+from koa_hf.network.engine_names import ENGINES, PRECISIONS
 from koa_hf.network.model_folder import BUNDLED_MODEL
 from koa_hf.progress import progress_bar
 from train.loop.knee_images import choose_split
@@ -524,7 +524,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help=f"these, by name or pattern, and the clean knees: {names}"
     )
-    parser.add_argument("--precision", choices=GRADER_PRECISIONS, default="fp32", help="default: %(default)s")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: %(default)s")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help="what computes (default: as the demo)")
     parser.add_argument("--cpu", action="store_true", help="grade on the CPU even where there is a GPU")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from koa_hf.errors import KoaError
 from koa_hf.files import replacing
-from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
+from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, PRECISIONS
 
 if TYPE_CHECKING:
     from koa_hf.grading.grader import Grader
@@ -24,7 +24,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="model folder or Hub id (default: KOA_MODEL, else the bundled model)")
     parser.add_argument("--revision", help="branch, tag or commit on the Hub")
     parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
-    parser.add_argument("--precision", choices=GRADER_PRECISIONS, default="fp32", help="default: %(default)s")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: %(default)s")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help=ENGINE_HELP)
 
 

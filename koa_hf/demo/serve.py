@@ -25,7 +25,7 @@ from koa_hf.demo.theme import THEME
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.files import delete_older
 from koa_hf.network import model_folder
-from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, GRADER_PRECISIONS
+from koa_hf.network.engine_names import ENGINE_HELP, ENGINES, PRECISIONS
 
 SWEEP_SECONDS = 60
 MAX_SESSIONS = 100  # Gradio keeps the last page of each session in memory, pictures included
@@ -42,7 +42,7 @@ def options(description: str, arguments: list[str] | None) -> argparse.Namespace
     parser.add_argument("--device", help="cpu, cuda, ...; by default a GPU if there is one")
     parser.add_argument("--engine", choices=ENGINES, default="auto", help=ENGINE_HELP)
     parser.add_argument(
-        "--precision", choices=GRADER_PRECISIONS, default="auto", help="default: the fastest worth having here"
+        "--precision", choices=PRECISIONS, default="auto", help="default: the fastest worth having here"
     )
     # A Space sets Gradio's own two variables.
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT", "7860")

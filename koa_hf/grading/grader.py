@@ -18,16 +18,14 @@ import torch
 from torch import nn
 
 from koa_hf.errors import KoaError
-from koa_hf.grades import GRADE_NAMES, NUM_GRADES
+from koa_hf.grades import GRADE_NAMES
 from koa_hf.grading import calibration
 from koa_hf.grading.result import Grading
 from koa_hf.grading.rules import Rules
 from koa_hf.imaging import radiograph
 from koa_hf.imaging.radiograph import ImageSource, Radiograph
 from koa_hf.network import engines, model_folder, xception
-from koa_hf.network.engine_names import GRADER_PRECISIONS
-from koa_hf.network.engines import OpenVinoEngine, TorchEngine
-from koa_hf.network.int8 import Int8, is_fast_here
+from koa_hf.network.engine_names import PRECISIONS
 from koa_hf.network.model_folder import ModelFolder
 from koa_hf.network.precision import choose_precision
 from koa_hf.network.preprocess import Preprocessing
@@ -55,7 +53,7 @@ class Grader:
         rules: the steps between the network's output and a grading (grading.json).
         model_id: the folder or Hub id that it was loaded from.
         revision: Hub commit, or the first 12 hexadecimal digits of the weights' SHA-256.
-        precision: `fp32`, `bf16`, `fp16` or `int8`, in which the network is computed.
+        precision: `fp32`, `bf16` or `fp16`, in which the network is computed.
         engine: `torch` or `openvino`, by which the network is computed.
         note: notice from the model's maker to every user (`koa_note` in config.json); may be empty.
     """
@@ -72,41 +70,22 @@ class Grader:
         device: str | torch.device | None = None,
         precision: str = "fp32",
         engine: str = "torch",
-        int8: Int8 | None = None,
     ):
         self.device = _device(device)
-        if precision not in GRADER_PRECISIONS:
-            raise KoaError(f"precision is {precision!r}; choose one of {', '.join(GRADER_PRECISIONS)}.")
+        if precision not in PRECISIONS:
+            raise KoaError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}.")
         # Convolutions run fastest on channels-last tensors, on CPUs as on tensor cores.
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
         self.preprocessing = preprocessing
         self.rules = rules or Rules()
-        self._compute, self.precision = self._built(engine, precision, int8)
+        self.precision, familiarity = choose_precision(precision, self.device), self.rules.familiarity
+        network = engines.Network(self.model, familiarity.layer if familiarity else None, preprocessing.image_size)
+        self._compute = engines.build_engine(engine, network, self.precision)
         self.engine = self._compute.name
-        self._shift = torch.zeros(NUM_GRADES, device=self.device)
-        if self.precision == "int8":
-            self.rules, self._shift = self.rules.in_int8(int8.about), torch.tensor(int8.about.shift)
-        familiarity = self.rules.familiarity
         self._unfamiliarity = familiarity.measure(self.device) if familiarity else None
         self.model_id = model_id
         self.revision = revision
         self.note = note
-
-    def _built(self, engine: str, precision: str, numbers: Int8 | None) -> tuple[TorchEngine | OpenVinoEngine, str]:
-        """The engine, and the precision that it really computes in."""
-        familiarity = self.rules.familiarity
-        network = engines.Network(
-            self.model, familiarity.layer if familiarity else None, self.preprocessing.image_size, numbers
-        )
-        chosen = choose_precision(precision, self.device)
-        # Where bfloat16 pays, int8 is hardly faster.
-        rather = precision == "auto" and chosen == "fp32" and numbers and self.device.type == "cpu"
-        if rather and engine != "torch" and is_fast_here():
-            try:
-                return engines.build_engine(engine, network, "int8"), "int8"
-            except KoaError:  # OpenVINO isn't installed, or computes something else on this CPU
-                pass
-        return engines.build_engine(engine, network, chosen), chosen
 
     @classmethod
     def from_pretrained(
@@ -125,9 +104,9 @@ class Grader:
                 folder of that name wins. By default `model_folder.default_model()`, the bundled one.
             revision: branch, tag or commit on the Hub.
             device: `cpu`, `cuda`, ...; by default a GPU where there is one.
-            precision: one of `koa_hf.network.engine_names.GRADER_PRECISIONS`. `fp32` agrees with timm and
-                transformers; `bf16` is twice as fast on some CPUs that have it, `int8` on most where the model has it,
-                and either moves probabilities a little and one grade in a hundred; `auto` chooses.
+            precision: one of `koa_hf.network.engine_names.PRECISIONS`. `fp32` agrees with timm and
+                transformers; `bf16` is twice as fast on some CPUs that have it, and moves probabilities a little and
+                one grade in a hundred; `auto` chooses.
             plain: ignore the model's rules and report the network's own softmax, as timm and transformers do.
             engine: one of `koa_hf.network.engine_names.ENGINES`. auto: on CPUs OpenVINO, the faster, where it is
                 installed and agrees with torch; else torch.
@@ -158,7 +137,6 @@ class Grader:
             device=device,
             precision=precision,
             engine=engine,
-            int8=Int8.load(found.folder) if precision in ("auto", "int8") else None,
         )
 
     def grade(self, source: ImageSource, name: str | None = None) -> Grading:
@@ -233,7 +211,7 @@ class Grader:
             images = images.to(self.device)
             features, inner = self._compute(images)
             # The head stays in float32: it costs nothing there, and the maps then add up to exactly these logits.
-            logits = self.model.forward_head(features) + self._shift
+            logits = self.model.forward_head(features)
             maps = class_activation_map(features, self.model.fc)
             distances = self._unfamiliarity(inner) if self._unfamiliarity else None
             return Output(logits, maps, distances)

@@ -21,7 +21,6 @@ from koa_hf.grading import calibration
 from koa_hf.grading.familiarity import Familiarity
 from koa_hf.imaging import orientation, polarity
 from koa_hf.imaging.radiograph import Radiograph
-from koa_hf.network import int8
 
 RULES_FILE = "grading.json"
 
@@ -81,17 +80,6 @@ class Rules(BaseModel):
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Logits float (n, 5) -> probabilities float64 (n, 5), rows summing to 1."""
         return calibration.probabilities_of(logits, self.temperature or 1.0)
-
-    def in_int8(self, fitted: int8.Int8Metadata) -> "Rules":
-        """These rules with what was fitted again to the network in int8."""
-        changed: dict[str, object] = {}
-        if self.temperature is not None:
-            changed["temperature"] = fitted.temperature
-        if self.sets is not None:
-            changed["sets"] = self.sets.model_copy(update={"level": fitted.level})
-        if self.familiarity is not None:
-            changed["familiarity"] = self.familiarity.with_limit(fitted.unfamiliarity)
-        return self.model_copy(update=changed)
 
     @classmethod
     def load(cls, folder: Path) -> "Rules":

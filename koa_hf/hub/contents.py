@@ -19,7 +19,7 @@ from koa_hf.network.model_folder import MODEL_NAME_FILE, RECIPE_BEFORE_FILE
 CARD = "README.md"
 
 MODEL_FILES = (
-    *("config.json", "model.safetensors", "int8.safetensors", "grading.json", checksums.CHECKSUMS_FILE, CARD),
+    *("config.json", "model.safetensors", "grading.json", checksums.CHECKSUMS_FILE, CARD),
     *("recipe.yaml", RECIPE_BEFORE_FILE, "run.json", "metrics.json", "metrics.jsonl"),
     *("curves.png", "confusion_matrix.png"),
 )

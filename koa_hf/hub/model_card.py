@@ -14,8 +14,7 @@ from koa_hf.grading.metrics import table_rows
 from koa_hf.grading.result import coverage_in_words
 from koa_hf.grading.rules import Rules
 from koa_hf.network.engine_names import from_accelerate
-from koa_hf.network.int8 import Int8
-from koa_hf.network.model_folder import INT8_FILE, RECIPE_BEFORE_FILE
+from koa_hf.network.model_folder import RECIPE_BEFORE_FILE
 
 BASE_MODEL = "timm/legacy_xception.tf_in1k"
 """Hub id of the ImageNet weights that the recipes start from: those of Keras Applications, converted for timm."""
@@ -137,7 +136,7 @@ RULES = """
 | grade | the most probable one |
 | prediction set | a range of grades; {coverage} |
 | out of distribution | Mahalanobis distance of {features} features at `{layer}`, {components} principal components |
-{int8}
+
 The rules were fitted to the knees of the validation split, as they are and once more as people upload them (fewer
 pixels, another frame, other grey levels, noise, JPEG). On held-out patients (ten folds, fitted on nine and measured on
 the tenth): expected calibration error {error:.3f}; the prediction sets contain the reader's grade in
@@ -204,7 +203,7 @@ def render(folder: Path) -> ModelCard:
         f"| **{row_name}** | " + " | ".join(map(str, row)) + " |"
         for row_name, row in zip(GRADE_NAMES, figures["confusion_matrix"], strict=True)
     ]
-    rules, kept_in_int8 = Rules.load(folder), _grades_kept_in_int8(folder)
+    rules = Rules.load(folder)
     of_folder = rules.model_dump(mode="json")
     if any(of_folder[key] != value for key, value in metrics.get("rules", {}).items()):
         raise KoaError(
@@ -214,8 +213,6 @@ def render(folder: Path) -> ModelCard:
     ruled, source = rules != Rules(), dataset_id or "data/knee-kl"
     run_name = "averaged" if "averaged_with" in run else _run_name(run)
     bundling = BUNDLING.format(run_name=run_name, source=source) if ruled else ""
-    if kept_in_int8 is not None:
-        bundling += QUANTISING.format(source=source)
     body = BODY.format(
         title=name,
         note=f"\n**{recipe['note']}**\n" if recipe["note"] else "",
@@ -228,7 +225,7 @@ def render(folder: Path) -> ModelCard:
         figures="\n".join(f"| {' | '.join(row)} |" for row in table_rows(figures, intervals)),
         names=" | ".join(GRADE_NAMES),
         same=SAME_PROBABILITIES[ruled],
-        rules=_rules(rules, kept_in_int8) if ruled else "",
+        rules=_rules(rules) if ruled else "",
         limits=RULED_LIMITS if ruled else PLAIN_LIMITS,
         confusion="\n".join(confusion),
         train_images=run["dataset"]["images"]["train"],
@@ -245,11 +242,6 @@ def render(folder: Path) -> ModelCard:
     return ModelCard(f"---\n{data.to_yaml()}\n---\n{body}")
 
 
-INT8 = (
-    "| int8 | used on CPUs that are fast in it: {unchanged:.1%} of the validation grades equal those of float32; the "
-    "rules above were fitted again (`int8.safetensors`) |\n"
-)
-
 TRAINING = """\
 accelerate launch train/run.py --recipe {recipe}{options} --dataset {source} --output-dir runs/{name}
 """
@@ -260,10 +252,6 @@ python train/average.py {runs} --dataset {source} --output-dir runs/averaged
 
 BUNDLING = """\
 python train/bundle.py --run runs/{run_name} --dataset {source} --output runs/bundle --results runs/report
-"""
-
-QUANTISING = """\
-python train/quantise.py --model runs/bundle --dataset {source} --results runs/int8 --write
 """
 
 SAME_PROBABILITIES = {
@@ -317,14 +305,7 @@ def _training(run: dict, before: dict | None) -> str:
     return f"{continued}. {told}"
 
 
-def _grades_kept_in_int8(folder: Path) -> float | None:
-    """Share of the validation grades that int8 leaves unchanged; None for a model without int8."""
-    if not (folder / INT8_FILE).is_file():
-        return None
-    return Int8.load(folder).about.measured.get("grades_unchanged")
-
-
-def _rules(rules: Rules, kept_in_int8: float | None) -> str:
+def _rules(rules: Rules) -> str:
     held_out, familiarity = rules.held_out, rules.familiarity
     return RULES.format(
         negatives="detected and inverted before grading" if rules.right_negatives else "not treated",
@@ -342,7 +323,6 @@ def _rules(rules: Rules, kept_in_int8: float | None) -> str:
         uploaded_flagged=held_out["called_unfamiliar_as_uploaded"],
         caught=held_out["unfamiliar_caught"],
         auroc=held_out["unfamiliar_auroc"],
-        int8="" if kept_in_int8 is None else INT8.format(unchanged=kept_in_int8),
     )
 
 

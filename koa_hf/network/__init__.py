@@ -1,4 +1,4 @@
-"""The network: timm's Xception in torch and OpenVINO, its number formats and its files.
+"""The network: timm's Xception in torch and OpenVINO and its files.
 
 - `xception`: build, cut into trunk and tail, fine-tune, load, save
 - `preprocess`: `Radiograph` -> input tensor
@@ -6,8 +6,7 @@
 - `engine_names`: names of engines and precisions, without torch
 - `engines`: inference by torch or OpenVINO
 - `precision`: float32, bfloat16 or float16, by device
-- `int8`: the int8 quantised network
 - `model_folder`: model folder or Hub id -> local files
 """
 
-__all__ = ["engine_names", "engines", "int8", "losses", "model_folder", "precision", "preprocess", "xception"]
+__all__ = ["engine_names", "engines", "losses", "model_folder", "precision", "preprocess", "xception"]

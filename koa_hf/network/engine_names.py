@@ -8,10 +8,6 @@ ENGINE_HELP = "what computes (default: openvino on CPUs where it agrees with tor
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 """auto: chosen by device. See `koa_hf.network.precision.choose_precision`."""
 
-GRADER_PRECISIONS = (*PRECISIONS, "int8")
-"""Precisions of a Grader. int8 needs a quantised network in the model folder (`koa_hf.network.int8`); auto chooses it
-if there is one and the CPU is fast in int8 but not in bfloat16."""
-
 
 def for_accelerate(precision: str) -> str:
     """Accelerate's name of a precision: float32 is `no`, that is, not mixed."""

@@ -19,19 +19,17 @@ import torch
 from torch import nn
 
 from koa_hf.errors import KoaError
-from koa_hf.network import int8, xception
+from koa_hf.network import xception
 from koa_hf.network.engine_names import ENGINES
-from koa_hf.network.int8 import Int8
-from koa_hf.network.model_folder import INT8_FILE
 from koa_hf.network.precision import DTYPES
 
 SMALLEST = 71  # pixels, Xception's minimum input size
-TOLERANCES = {"fp32": 1e-3, "bf16": 0.05, "int8": 0.05}
+TOLERANCES = {"fp32": 1e-3, "bf16": 0.05}
 """Largest deviation of OpenVINO from torch in float32, relative to the largest value."""
 
 LARGEST_BATCH = 8  # images; larger batches need more memory at the same time per image
 
-_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: for the layers that are not quantised
+_OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,11 @@ class Network:
         model: in evaluation mode, float32, on the device to compute on.
         layer: step of `xception.STEPS` whose output out-of-distribution detection uses, or None.
         image_size: pixels.
-        int8: quantisation parameters, or None.
     """
 
     model: nn.Module
     layer: str | None
     image_size: int
-    int8: Int8 | None = None
 
     @property
     def device(self) -> torch.device:
@@ -60,17 +56,13 @@ def build_engine(wanted: str, network: Network, precision: str) -> "TorchEngine 
 
     Args:
         wanted: one of `ENGINES`. auto: OpenVINO on a CPU, if it is installed and agrees with torch; else torch.
-        precision: `fp32`, `bf16`, `fp16`, or `int8` (OpenVINO only).
+        precision: `fp32`, `bf16` or `fp16`.
 
     Raises:
         KoaError: unknown engine, or the requested one can't be used on this machine.
     """
     if wanted not in ENGINES:
         raise KoaError(f"engine is {wanted!r}; choose one of {', '.join(ENGINES)}.")
-    if precision == "int8":
-        if wanted == "torch":
-            raise KoaError("int8 needs the engine openvino; choose it, or another precision.")
-        return OpenVinoEngine(network, precision)
     if wanted == "torch" or (wanted == "auto" and network.device.type != "cpu"):
         return TorchEngine(network, precision)
     try:
@@ -116,23 +108,21 @@ class OpenVinoEngine:
                 f"the engine openvino computes on a CPU in {', '.join(_OPENVINO_PRECISIONS)}, not on "
                 f"{network.device} in {precision}; choose the engine torch."
             )
-        if precision == "int8" and network.int8 is None:
-            raise KoaError("this model has no int8 network; choose another precision.")
         if importlib.util.find_spec("openvino") is None:
             raise KoaError("OpenVINO isn't installed here; run `pip install openvino`, or choose the engine torch.")
         self._measures = network.layer is not None
         self._lock = threading.Lock()  # one computation at a time: each takes all cores
         try:
-            file = _converted(network, network.int8 if precision == "int8" else None)
+            file = _converted(network)
             # As many threads as torch: by OMP_NUM_THREADS, several processes share the cores of one machine.
             options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
             self._compiled = compile_for_cpu(file, precision, **options)
             if precision == "bf16":
                 _check_in_bf16(network, self._compiled, file.with_name("bf16-is-close"))
         except (OSError, RuntimeError) as error:
-            instead = "another precision" if precision == "int8" else "the engine torch"
             raise KoaError(
-                f"OpenVINO can't run this network in {precision} ({str(error).splitlines()[0]}); choose {instead}."
+                f"OpenVINO can't run this network in {precision} ({str(error).splitlines()[0]}); choose the engine "
+                "torch."
             ) from error
 
     def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -168,30 +158,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KOA_CACHE") or Path(base, "koa-hf"))
 
 
-def _converted(network: Network, numbers: Int8 | None) -> Path:
+def _converted(network: Network) -> Path:
     """The network as an OpenVINO file; converted and compared with torch unless it is cached."""
     import openvino  # optional, and 0.2 s, which the engine torch does not need
 
-    weights = xception.fingerprint(network.model)
-    if numbers and numbers.about.weights != weights:
-        raise KoaError(
-            f"{INT8_FILE} was made for other weights; run train/quantise.py again, or choose another precision."
-        )
-    what = f"{network.layer} {network.image_size} {weights} {numbers.fingerprint if numbers else ''}"
+    what = f"{network.layer} {network.image_size} {xception.fingerprint(network.model)}"
     computes = f"{openvino.__version__} {torch.backends.cpu.get_cpu_capability()}"
     folder = cache_folder() / hashlib.sha256(f"{computes} {what}".encode()).hexdigest()[:24]
     file = folder / "network.xml"
     if file.is_file():
         return file
-    folded = xception.folded(network.model).float().cpu()
-    traced = _Features(int8.quantised(folded, numbers) if numbers else folded, network.layer)
+    traced = _Features(xception.folded(network.model).float().cpu(), network.layer)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:  # renamed at the end: atomic
         made = Path(temporary, "made")
         made.mkdir()
         openvino.save_model(convert_to_openvino(traced, network.image_size), made / file.name, compress_to_fp16=False)
-        precision = "int8" if numbers else "fp32"
-        check_agreement(traced, compile_for_cpu(made / file.name, precision), network.image_size, TOLERANCES[precision])
+        check_agreement(traced, compile_for_cpu(made / file.name, "fp32"), network.image_size, TOLERANCES["fp32"])
         if not file.is_file():
             made.rename(folder)
     return file
@@ -209,7 +192,6 @@ def _check_in_bf16(network: Network, found, checked: Path) -> None:
 def convert_to_openvino(network: nn.Module, image_size: int):
     """Convert a network of images (batch, 3, image_size, image_size) to an OpenVINO model in float32, unchecked."""
     # openvino.convert_model sends telemetry without asking; the frontend underneath does not.
-    from openvino._offline_transformations import apply_moc_transformations
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -221,13 +203,11 @@ def convert_to_openvino(network: nn.Module, image_size: int):
     decoder = TorchScriptPythonDecoder(traced, example_input=example)  # has to outlive the conversion
     converted = frontend.convert(frontend.load(decoder))
     converted.reshape([-1, 3, image_size, image_size])
-    # Constant folding. Without it the int8 ranges stay expressions, and OpenVINO computes in float32.
-    apply_moc_transformations(converted, False)
     return converted
 
 
 def compile_for_cpu(model, precision: str, **options):
-    """Compile an OpenVINO model, or the file of one, for the CPU in `fp32`, `bf16` or `int8`."""
+    """Compile an OpenVINO model, or the file of one, for the CPU in `fp32` or `bf16`."""
     import openvino
 
     options["INFERENCE_PRECISION_HINT"] = _OPENVINO_PRECISIONS[precision]

@@ -14,8 +14,6 @@ from koa_hf.retry import retried
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-INT8_FILE = "int8.safetensors"
-"""Parameters of `koa_hf.network.int8`; optional."""
 RECIPE_BEFORE_FILE = "recipe_before.yaml"
 """The recipe of the run that this run continued."""
 

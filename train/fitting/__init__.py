@@ -4,7 +4,6 @@ cross_fit           temperature and prediction-set level, cross-fitted over pati
 layer_features      logits and pooled layer outputs of a network
 familiarity_search  out-of-distribution detectors, compared
 rule_fitting        a model's grading rules (grading.json)
-quantisation        int8 with NNCF, and its guard
 localiser_films     annotated training films of the localiser
 localiser_training  the localiser, from annotated films
 """
@@ -15,6 +14,5 @@ __all__ = [
     "layer_features",
     "localiser_films",
     "localiser_training",
-    "quantisation",
     "rule_fitting",
 ]

@@ -24,7 +24,6 @@ from koa_hf.grading.rules import GradeSets, Righted, Rules
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network import xception
 from koa_hf.network.engine_names import PRECISIONS
-from koa_hf.network.model_folder import INT8_FILE
 from train.fitting.cross_fit import FIGURES, FOLDS, Fitted, cross_fit, figures_of, set_figures
 from train.fitting.familiarity_search import (
     as_uploaded,
@@ -204,12 +203,8 @@ def _fit_to_features(
 
 
 def write_calibration(rules: Rules, report: dict, model_folder: Path, out: Path) -> None:
-    """Write grading.json into the model folder, the report and its figures into `out`, and print the tables.
-
-    Deletes the folder's int8 network, which was fitted to the earlier rules; `train/quantise.py` makes a new one.
-    """
+    """Write grading.json into the model folder, the report and its figures into `out`, and print the tables."""
     rules.save(model_folder)
-    (model_folder / INT8_FILE).unlink(missing_ok=True)
     checksums.write_checksums(model_folder)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "calibration.json", json.dumps(report, indent=2) + "\n")
