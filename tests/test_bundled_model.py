@@ -39,7 +39,7 @@ def test_pushed_it_says_nothing_of_the_folders_around_the_one_it_was_trained_in(
     record = contents.of_model(FOLDER, "user/name").files["run.json"].decode()
     assert '"pretrained_weights": "legacy_xception.imagenet.safetensors"' in record
     assert "../" not in record
-    assert "--start-from runs/" in record
+    assert "--start-from models/koa-xception" in record
 
 
 def test_what_is_no_knee_x_ray_is_unfamiliar_to_it(grader):

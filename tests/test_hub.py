@@ -314,10 +314,11 @@ found["after it vanished"] = grade("{MODEL}")
 
 
 @pytest.mark.browser
-def test_the_demo_starts_from_an_id_and_later_without_a_network(circle, knee_png, page: Page, tmp_path):
+@pytest.mark.parametrize("starts", ["0", pytest.param("01", marks=pytest.mark.slow)], ids=["once", "again, offline"])
+def test_the_demo_starts_from_an_id_and_later_without_a_network(circle, knee_png, page: Page, tmp_path, starts):
     grading = Grader.from_pretrained(circle.run, engine="torch").grade(knee_png)
     options = ("--model", MODEL, "--engine", "torch")
-    for offline in ("0", "1"):
+    for offline in starts:
         environment = circle.hub.environment(tmp_path, HF_HUB_OFFLINE=offline)
         with running_demo(*options, env=environment, fresh=offline == "1") as demo:
             page.goto(demo.url)

@@ -144,6 +144,7 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_weights(finish
     assert_same_outcome(finished, tmp_path)
 
 
+@pytest.mark.slow
 def test_so_does_one_that_continues_another_with_all_that_a_recipe_can_ask_for(finished, dataset_folder, tmp_path):
     everything = [
         *(*SMALL, "--limit", "24", "--set", "drop_rate=0.2", "--set", "stages.1.train=all"),

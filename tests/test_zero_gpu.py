@@ -29,6 +29,7 @@ def device_api():
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_on_zero_gpu_the_model_is_on_the_device_before_the_page_is_launched(model_folder, device_api, tmp_path):
     address, asked = device_api
     space = {"SPACES_ZERO_GPU": "true", "SPACES_ZERO_DEVICE_API_URL": address, "HOME": str(tmp_path)}
