@@ -101,7 +101,7 @@ def plain_loop(grader: Grader, folder: Path) -> float:
 
 
 def cohort(films: Path, out: Path, processes: int, model: str) -> dict[str, float]:
-    """Films and seconds of `koa cohort grade`, without the start of its processes, and its peak memory in MB."""
+    """Films and seconds of `koa cohort grade`, as it says them itself, and its peak memory in MB."""
     command = ["-m", "koa_hf", "cohort", "grade", str(films), str(out), "--model", model, "--device", "cpu"]
     # Not --cpu, which starts one process whatever --num_processes says.
     launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
