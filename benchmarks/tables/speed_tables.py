@@ -294,8 +294,8 @@ def cohort(result: dict) -> Section:
             *([Goal("cohort of films, times the plain loop", 2, max(films))] if films else []),
         ],
         rows,
-        f"{result['what']}. The ceiling is the network alone in batches; the processes' rates include the start of their "
-        f"readers, seconds that weigh in so short a run. Milliseconds a film in one process: {taken}. Peak memory, "
+        f"{result['what']}. The ceiling is the network alone in batches; the rates of processes include the start of "
+        f"their readers, which weighs in so short a run. Milliseconds a film in one process: {taken}. Peak memory, "
         f"with a small network: {peaks}. On paper, a million films of two knees as DICOM: {paper}.",
     )
 
