@@ -18,7 +18,7 @@ from koa_hf.imaging.localiser import MOST_KNEES, KneeBox
 from koa_hf.imaging.radiograph import Radiograph
 
 SHARP = 134
-"""Pixels across a knee, 0.6 of the release's crops, under which one grade in eight changes (`results/localiser`)."""
+"""Pixels across a knee, 0.6 of the release's crops, under which one grade in nine changes (`results/localiser`)."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _noted_if_small(knee: Radiograph) -> Radiograph:
     if pixels >= SHARP:
         return knee
     note = (
-        f"This knee is {pixels} pixels wide. Below {SHARP} pixels, about 1 knee in 8 gets a different grade than at "
+        f"This knee is {pixels} pixels wide. Below {SHARP} pixels, about 1 knee in 9 gets a different grade than at "
         "full resolution."
     )
     return dataclasses.replace(knee, notes=(*knee.notes, note))

@@ -149,9 +149,8 @@ def _surest(knees: tuple[KneeBox, ...]) -> float:
 def crop(film: Radiograph, box: Box) -> Radiograph:
     """Crop a film to the part of a box that lies on it, keeping its metadata.
 
-    Nothing is filled up: on strips of the joint line and at a film's edge, what is there, squashed to the network's
-    square, is graded about as well as with repeated edge pixels, and better where they carry traces of compression
-    (`results/robustness`).
+    Nothing is filled up: repeated edge pixels keep more grades on strips cut from crops of the release, and cost many
+    on real strips of another hospital (docs/results.md, "Strips").
 
     Raises:
         ValueError: nothing of the film is in the box.
