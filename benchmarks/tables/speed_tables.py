@@ -280,6 +280,11 @@ def cohort(result: dict) -> Section:
     cohorts = [row for row in result["rows"] if row["way"] != "plain loop"]
     crops = [row["share_of_the_ceiling"] for row in cohorts if row["what"].startswith("crops")]
     films = [row["times_the_plain_loop"] for row in cohorts if row["what"].startswith("films")]
+    goals = []
+    if crops:
+        goals.append(Goal("cohort of crops, share of the network's own rate", 0.85, max(crops)))
+    if films:
+        goals.append(Goal("cohort of films, times the plain loop", 2, max(films)))
     steps = result["milliseconds_a_film_in_one_process"].items()
     taken = "; ".join(f"{what}: " + ", ".join(f"{step} {ms:g}" for step, ms in each.items()) for what, each in steps)
     peaks = ", ".join(f"{row['peak_megabytes']:,} MB for {row['films']:,} films" for row in result["memory"])
@@ -289,10 +294,7 @@ def cohort(result: dict) -> Section:
         if row["what"] == "films, DICOM JPEG 2000"
     )
     return Section(
-        [
-            *([Goal("cohort of crops, share of the network's own rate", 0.85, max(crops))] if crops else []),
-            *([Goal("cohort of films, times the plain loop", 2, max(films))] if films else []),
-        ],
+        goals,
         rows,
         f"{result['what']}. The ceiling is the network alone in batches; the rates of processes include the start of "
         f"their readers, which weighs in so short a run. Milliseconds a film in one process: {taken}. Peak memory, "

@@ -1,4 +1,4 @@
-"""The network: timm's Xception in torch and OpenVINO and its files.
+"""The network: timm's Xception in torch and OpenVINO, and its files.
 
 - `xception`: build, cut into trunk and tail, fine-tune, load, save
 - `preprocess`: `Radiograph` -> input tensor
