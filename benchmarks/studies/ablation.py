@@ -39,16 +39,18 @@ def settings_of(plan: dict, name: str) -> list[str]:
 
 
 def options_of(plan: dict, name: str) -> list[str]:
-    """Further options of train/run.py for a row."""
-    return plan.get("options", {}).get(name, [])
+    """Further options of train/run.py for a row: those of all rows, and its own."""
+    return [*plan.get("common", []), *plan.get("options", {}).get(name, [])]
 
 
 def train(plan: dict, name: str, dataset: str, folder: Path) -> None:
-    """Train a row, or resume it.
+    """Train a row, or resume it; a finished one is left alone.
 
     Raises:
         KoaError: the training failed; its own message is on stderr.
     """
+    if is_finished(folder):
+        return
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1"]
     command += [str(reporting.ROOT / "train" / "run.py"), "--recipe", plan["recipe"], "--dataset", dataset]
     for setting in settings_of(plan, name):
@@ -134,13 +136,9 @@ def report(plan: dict, folder: Path) -> None:
     )
 
 
-def read_plan() -> dict:
-    return yaml.safe_load(PLAN.read_text())
-
-
 @exit_2_on_bad_input
 def main(argv: list[str] | None = None) -> None:
-    plan = read_plan()
+    plan = yaml.safe_load(PLAN.read_text())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder of the runs, one subfolder per row")
@@ -149,8 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     wanted = [name for name in plan["rows"] if not args.only or name in args.only]
     check_the_first(plan, args.output_dir, wanted)
     for name in wanted:
-        if not is_finished(args.output_dir / name):
-            train(plan, name, args.dataset, args.output_dir / name)
+        train(plan, name, args.dataset, args.output_dir / name)
         report(plan, args.output_dir)
 
 

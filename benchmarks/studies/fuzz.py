@@ -376,7 +376,7 @@ def through_demo(until: float, keep: Path) -> list[str]:
             problems = fuzz("server", until, keep, server.url, server.process.pid)
             if client.predict(good, api_name="/grade")["probabilities"] != before["probabilities"]:
                 problems.append("the demo answers otherwise afterwards")
-        if left := os.listdir(folder):
+        if left := [file.name for file in Path(folder).rglob("*") if file.is_file()]:
             problems.append(f"the demo left {left}")
     return problems
 

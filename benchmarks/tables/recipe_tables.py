@@ -1,12 +1,15 @@
-"""Tables of docs/training.md on recipes: whole runs, and the ablation on small images, from results/runs.csv.
+"""Tables of docs/training.md on recipes: whole runs and the ablation, from results/runs.csv, and the keys of robust-polish.
 
 python benchmarks/tables/recipe_tables.py
 """
 
+import csv
 import sys
 
 import yaml
 
+from benchmarks.studies import robust_keys
+from benchmarks.studies.robustness import steadiness_cell
 from benchmarks.studies.runs import FIGURES, read_runs
 from benchmarks.tables.pages import replace_block, run_script, table, with_interval
 from benchmarks.tables.results_tables import FIGURES as NAMES
@@ -66,8 +69,26 @@ def ablation() -> str:
     return table(["row", "change", "precision", *names, "cross-entropy, difference (95 %)"], rows)
 
 
+def keys() -> str:
+    """Rows of the ablation of robust-polish: clean accuracy, and every state as in the tables of robustness."""
+    with robust_keys.RESULT.open(newline="") as opened:
+        found = list(csv.DictReader(opened))
+    states = list(dict.fromkeys(row["state"] for row in found))
+    rows = []
+    for name in dict.fromkeys(row["row"] for row in found):
+        own = {row["state"]: row for row in found if row["row"] == name}
+        cells = [
+            steadiness_cell({figure: float(own[state][figure]) for figure in robust_keys.FIGURES}) for state in states
+        ]
+        change = "; ".join(f"`{one}`" for one in own[states[0]]["change"].split("; ") if one)
+        label = {robust_keys.START: "**before**", "as_it_is": "**the recipe itself**"}.get(name, name.replace("_", " "))
+        rows.append([label, change, cells[0].partition(" ")[0], *cells[1:]])
+    return table(["row", "change", *states], rows)
+
+
 def update() -> None:
     """Rewrite the blocks of the page."""
+    replace_block(PAGE, "keys", keys())
     replace_block(PAGE, "runs", runs())
     replace_block(PAGE, "ablation", ablation())
 

@@ -11,6 +11,7 @@ _SPECKLES = 0.02  # share of outlier pixels allowed in the border's innermost li
 _MARKERS = 0.15  # share of the border's pixels that letters and numbers may take
 _MIN_SIDE = 32  # pixels; if less would remain, nothing is removed
 _ROUNDS = 3  # borders within borders: a screenshot's frame around a shutter
+_PARTS = 16  # looked at in turn: most films have no border, which their first lines tell
 
 Box = tuple[int, int, int, int]
 
@@ -49,11 +50,19 @@ def trim(grey: np.ndarray) -> tuple[np.ndarray, Box]:
 
 
 def _border(lines: np.ndarray, tolerance: float) -> int:
-    """Number of leading lines of (lines, pixels) that form a border of the first line's grey level."""
+    """Number of leading lines of (lines, pixels), uint8, that form a border of the first line's grey level."""
     if not lines.size:
         return 0
     level = np.median(lines[0])
-    unlike = (np.abs(lines - np.float32(level)) > tolerance).mean(1)
-    share = np.cumsum(unlike) / np.arange(1, len(lines) + 1)
-    last = np.flatnonzero((unlike <= _SPECKLES) & (share <= _MARKERS))
-    return int(last[-1]) + 1 if last.size else 0
+    least, most = max(np.ceil(level - tolerance), 0), min(np.floor(level + tolerance), 255)
+    unlike, length, found = 0.0, 0, 0
+    for part in np.array_split(lines, min(_PARTS, len(lines))):
+        shares = ((part < np.uint8(least)) | (part > np.uint8(most))).mean(1)
+        sums = unlike + np.cumsum(shares)
+        numbers = np.arange(length + 1, length + len(part) + 1)
+        last = numbers[(shares <= _SPECKLES) & (sums <= _MARKERS * numbers)]
+        found = int(last[-1]) if last.size else found
+        unlike, length = float(sums[-1]), length + len(part)
+        if unlike > _MARKERS * len(lines):  # no later line can be the border's last
+            break
+    return found
