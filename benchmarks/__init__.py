@@ -1,7 +1,7 @@
 """Measurements: each script writes its figures to results/ as JSON, and the tables of docs/ are made from those.
 
 speed    time, memory and load, against the machine's own limits
-studies  accuracy: ablation, calibration, localiser, polarity; the Hub's faults; library versions
+studies  accuracy and robustness; faults of files, the Hub and processes; library versions
 tables   JSON of results/ -> the marked blocks of docs/
 all      every speed benchmark that this machine can run, then the tables (`make bench`)
 reporting  result files, figures and terminal tables

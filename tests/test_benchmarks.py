@@ -6,11 +6,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from benchmarks import all as all_benchmarks
 from benchmarks import reporting
 from benchmarks.speed import ceiling, growth, other_engines
-from benchmarks.studies import ablation, runs, versions
+from benchmarks.studies import ablation, disturbances, robust_keys, runs, versions
 from benchmarks.tables import field_tables, pages, paper_tables, recipe_tables, results_tables, speed_tables
 from koa_hf.data.release import Release
 from koa_hf.errors import KoaError
@@ -150,3 +151,12 @@ def test_an_ablation_refuses_a_row_of_another_plan(three_rows):
     plan["small"] = ["image_size=96"]
     with pytest.raises(KoaError, match="trained by another recipe"):
         ablation.report(plan, folder)
+
+
+@pytest.mark.parametrize("study", [ablation, robust_keys], ids=lambda study: study.PLAN.stem)
+def test_every_row_of_an_ablation_is_a_recipe_of_its_own(study):
+    plan = yaml.safe_load(study.PLAN.read_text())
+    disturbances.chosen(plan.get("states"))
+    seen = [[load_recipe(plan["recipe"], ablation.settings_of(plan, name)), plan.get("options", {}).get(name)]
+            for name in plan["rows"]]  # fmt: skip
+    assert all(row not in seen[:i] for i, row in enumerate(seen))

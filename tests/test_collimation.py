@@ -63,6 +63,13 @@ def test_two_knees_with_air_between_them_stay_together():
     assert trim(both)[1] == (0, 0, 648, 224)
 
 
+def test_letters_at_the_edge_do_not_end_a_border():
+    knee = phantom.draw_knee(2, seed=0)
+    marked = np.pad(knee, ((100, 0), (0, 0)))
+    marked[5:30, :120] = 255  # half of these lines are letters, and an eighth of the border
+    assert trim(marked)[1] == (0, 100, 224, 324)
+
+
 @pytest.mark.parametrize(
     "grey", [np.zeros((300, 300), np.uint8), np.full((1, 1), 7, np.uint8), np.eye(9, dtype=np.uint8)]
 )

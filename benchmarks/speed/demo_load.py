@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -56,15 +57,20 @@ def batches(grader: Grader, files: list[Path], rounds: int) -> dict:
 
 
 class MemoryWatch:
-    """Memory of a server at the start, peak and end of a block, MB."""
+    """Memory of a server in a block, MB: at its start and end, at its peak, and under way.
+
+    `after_a_minute` is the median of five seconds then, and `last` that of the last five; None in a shorter block.
+    """
 
     def __init__(self, server: Server):
         self._server = server
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look)
+        self._seen: list[tuple[float, float]] = []  # seconds since the start, MB
 
     def __enter__(self) -> "MemoryWatch":
-        self.start = self.peak = self._server.megabytes
+        self._began = time.monotonic()
+        self.start = self._server.megabytes
         self._thread.start()
         return self
 
@@ -72,10 +78,16 @@ class MemoryWatch:
         self._over.set()
         self._thread.join()
         self.end = self._server.megabytes
+        self.peak = max([self.start, self.end, *(seen for _, seen in self._seen)])
+        length = time.monotonic() - self._began
+        self.after_a_minute, self.last = (self._median(at, at + 5) if length > 70 else None for at in (60, length - 5))
 
     def _look(self) -> None:
         while not self._over.wait(0.25):
-            self.peak = max(self.peak, self._server.megabytes)
+            self._seen.append((time.monotonic() - self._began, self._server.megabytes))
+
+    def _median(self, begin: float, end: float) -> float:
+        return float(np.median([seen for at, seen in self._seen if begin <= at <= end]))
 
 
 def loaded(server: Server, folder: Path, clients: int, seconds: float) -> dict:
@@ -98,6 +110,8 @@ def loaded(server: Server, folder: Path, clients: int, seconds: float) -> dict:
         "errors": sum(found["errors"].values()),
         "what_errors": found["errors"],
         "megabytes_start": round(watch.start),
+        "megabytes_after_a_minute": watch.after_a_minute and round(watch.after_a_minute),
+        "megabytes_last": watch.last and round(watch.last),
         "megabytes_peak": round(watch.peak),
         "megabytes_end": round(watch.end),
         "clients_share_of_the_processor": round(

@@ -93,6 +93,14 @@ def check_the_first(plan: dict, folder: Path, rows: list[str]) -> None:
         raise KoaError(f"all rows are compared with {first!r}; train that one first.")
 
 
+def check_row(plan: dict, name: str, folder: Path) -> None:
+    """Raise KoaError if a row's folder holds a run of another recipe than the plan has for it today."""
+    if _training(load_recipe(folder / "recipe.yaml")) != _training(
+        load_recipe(plan["recipe"], settings_of(plan, name))
+    ):
+        raise KoaError(f"the row {name} was trained by another recipe than its plan has today; train it again.")
+
+
 def report(plan: dict, folder: Path) -> None:
     """Write the rows of the finished runs, and the plot; the first row must be among them."""
     check_the_first(plan, folder, [])
@@ -107,9 +115,7 @@ def report(plan: dict, folder: Path) -> None:
     of_itself = np.mean([measured[name][1] for name in own], axis=0)
     rows = []
     for name in finished:
-        trained = load_recipe(folder / name / "recipe.yaml")
-        if _training(trained) != _training(load_recipe(plan["recipe"], settings_of(plan, name))):
-            raise KoaError(f"the row {name} was trained by another recipe than {PLAN.name} has today; train it again.")
+        check_row(plan, name, folder / name)
         figures, loss = measured[name]
         more = loss - of_itself
         low, high = bootstrap_mean(more, of_first.patients)

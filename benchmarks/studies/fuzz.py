@@ -367,7 +367,7 @@ def record(where: str, counts: dict[str, Counter], grown: float, problems: list[
 
 
 def through_demo(until: float, keep: Path) -> list[str]:
-    """As `fuzz`, through a running demo, which must answer a good file afterwards and leave nothing behind."""
+    """As `fuzz`, through a running demo, which must answer a good file afterwards and leave no file behind."""
     with tempfile.TemporaryDirectory(prefix="koa-fuzz-server-") as folder:
         with serving("--max-megapixels", str(MEGAPIXELS), environment={"TMPDIR": folder}) as server:
             client = Client(server.url, verbose=False, httpx_kwargs=PATIENT)
@@ -376,7 +376,7 @@ def through_demo(until: float, keep: Path) -> list[str]:
             problems = fuzz("server", until, keep, server.url, server.process.pid)
             if client.predict(good, api_name="/grade")["probabilities"] != before["probabilities"]:
                 problems.append("the demo answers otherwise afterwards")
-        if left := [file.name for file in Path(folder).rglob("*") if file.is_file()]:
+        if left := [str(file.relative_to(folder)) for file in Path(folder).rglob("*") if file.is_file()]:
             problems.append(f"the demo left {left}")
     return problems
 

@@ -44,6 +44,7 @@ SHOWN = (
     "numpy",
     "pydantic",
 )
+SUITE = ("-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")  # as the Makefile has it
 SUITE_RAN = (0, 1)  # pytest's exit codes after a whole run, without and with failures
 
 
@@ -99,7 +100,7 @@ def suite(python: Path) -> dict:
     """
     with tempfile.TemporaryDirectory() as temporary:
         report = Path(temporary, "report.xml")
-        code = subprocess.run([python, "-m", "pytest", f"--junitxml={report}"], cwd=ROOT).returncode
+        code = subprocess.run([python, *SUITE, f"--junitxml={report}"], cwd=ROOT).returncode
         if code not in SUITE_RAN:
             raise KoaError(f"pytest stopped early with exit code {code}; nothing was written.")
         return outcome(ElementTree.parse(report).getroot())

@@ -1,18 +1,20 @@
-"""Tables of docs/training.md on recipes: whole runs and the ablation, from results/runs.csv, and the keys of robust-polish.
+"""Tables of docs/training.md on recipes: whole runs, the ablation of strong, and that of robust-polish's keys.
 
 python benchmarks/tables/recipe_tables.py
 """
 
-import csv
+import json
 import sys
 
 import yaml
 
 from benchmarks.studies import robust_keys
+from benchmarks.studies.disturbances import CLEAN, DISTURBANCES
 from benchmarks.studies.robustness import steadiness_cell
 from benchmarks.studies.runs import FIGURES, read_runs
 from benchmarks.tables.pages import replace_block, run_script, table, with_interval
 from benchmarks.tables.results_tables import FIGURES as NAMES
+from koa_hf.errors import KoaError
 
 PAGE = "training.md"
 ABLATION = "ablation/"  # beginning of its rows' names
@@ -70,27 +72,26 @@ def ablation() -> str:
 
 
 def keys() -> str:
-    """Rows of the ablation of robust-polish: clean accuracy, and every state as in the tables of robustness."""
-    with robust_keys.RESULT.open(newline="") as opened:
-        found = list(csv.DictReader(opened))
-    states = list(dict.fromkeys(row["state"] for row in found))
+    """Rows of the ablation of robust-polish's keys: clean accuracy, the disturbed states, and all of those together."""
+    if not robust_keys.RESULT.is_file():
+        raise KoaError(f"{robust_keys.RESULT} is not there; run benchmarks/studies/robust_keys.py first.")
+    found = json.loads(robust_keys.RESULT.read_text())["rows"]
+    names = {one.name: f"{one.group}: {one.label}" for one in DISTURBANCES}
+    disturbed = [name for name in found[robust_keys.START]["states"] if name != CLEAN]
     rows = []
-    for name in dict.fromkeys(row["row"] for row in found):
-        own = {row["state"]: row for row in found if row["row"] == name}
-        cells = [
-            steadiness_cell({figure: float(own[state][figure]) for figure in robust_keys.FIGURES}) for state in states
-        ]
-        change = "; ".join(f"`{one}`" for one in own[states[0]]["change"].split("; ") if one)
-        label = {robust_keys.START: "**before**", "as_it_is": "**the recipe itself**"}.get(name, name.replace("_", " "))
-        rows.append([label, change, cells[0].partition(" ")[0], *cells[1:]])
-    return table(["row", "change", *states], rows)
+    for name, row in found.items():
+        changes = "; ".join(f"`{one}`" for one in row.get("changes", ()))
+        cells = [steadiness_cell(row["states"][state]) for state in disturbed]
+        kept = with_interval(row["kept"], row["kept_95"])
+        rows.append([name.replace("_", " "), changes, f"{row['states'][CLEAN]['accuracy']:.3f}", *cells, kept])
+    return table(["row", "change", "clean", *(names[state] for state in disturbed), "kept, mean (95 %)"], rows)
 
 
 def update() -> None:
     """Rewrite the blocks of the page."""
-    replace_block(PAGE, "keys", keys())
     replace_block(PAGE, "runs", runs())
     replace_block(PAGE, "ablation", ablation())
+    replace_block(PAGE, "keys", keys())
 
 
 if __name__ == "__main__":

@@ -79,8 +79,8 @@ def one_xray(result: dict) -> Section:
     fastest = min(openvino.values())
     return Section(
         [
-            Goal("one X-ray", 44, fastest, " ms", round(least)),
-            Goal("one X-ray, times transformers' pipeline", 6, baseline / fastest, "", baseline / least),
+            Goal("one X-ray", 50, fastest, " ms", round(least)),
+            Goal("one X-ray, times transformers' pipeline", 3, baseline / fastest, "", baseline / least),
         ],
         rows,
         "Time per X-ray from file bytes to grade and heat map; the first row is the baseline. "
@@ -188,20 +188,37 @@ STEPS_OF_A_START = {
     "later_grade_with_upload_and_queue": "later grade, with upload and queue",
     "start_to_first_grade": "process start to first grade",
     "start_to_first_grade_when_nothing_is_converted_yet": "the same with an empty cache",
-    "at_the_server_file_to_html": "server alone, file bytes to HTML",
-    "at_the_server_slowest_of_twenty": "the same, slowest of twenty",
 }
 
 
 def demo_start(result: dict) -> Section:
     packages = list(result["imports"]["packages"].items())[:5]
     slowest = ", ".join(f"{name} {taken['with_what_it_imports']:g} s" for name, taken in packages)
-    seconds = result["seconds"]
+    seconds, goals, server = result["seconds"], result["targets"], result["at_the_server"]
+    parts = {
+        kind: ", ".join(
+            f"{step.replace('_', ' ')} {taken / steps['all']:.0%}" for step, taken in steps.items() if step != "all"
+        )
+        for kind, steps in server.items()
+    }
+    beside = seconds["later_grade_with_upload_and_queue"] - server["crop"]["read"] - server["crop"]["grade"]
+    height, width = result["film_pixels"]
     return Section(
-        [Goal("demo, start to first page", result["target_start_to_page"], seconds["start_to_page"], " s")],
-        [{"step": label, "seconds": seconds[name]} for name, label in STEPS_OF_A_START.items()],
-        f"Imports before the first page take {result['imports']['all']:g} s under measurement; the slowest, nested "
-        f"imports included: {slowest}.",
+        [
+            Goal("demo, start to first page", goals["start_to_page"], seconds["start_to_page"], " s"),
+            Goal("demo, first page to first grade", goals["page_to_first_grade"], seconds["page_to_first_grade"], " s"),
+            Goal("demo, a crop at the server", goals["crop"], server["crop"]["all"], " s"),
+            Goal("demo, a film of two knees at the server", goals["film"], server["film"]["all"], " s"),
+        ],
+        [
+            *({"step": label, "seconds": seconds[name]} for name, label in STEPS_OF_A_START.items()),
+            {"step": "server alone, a crop, from its file to the page", "seconds": server["crop"]["all"]},
+            {"step": f"server alone, a film of two knees, {width} x {height}", "seconds": server["film"]["all"]},
+        ],
+        f"Where the time at the server goes ({result['engine']}): a crop: {parts['crop']}; the film: {parts['film']}. "
+        f"Upload, queue and Gradio's own work add {1000 * beside:.0f} ms to a grade by `/grade`. "
+        f"Imports before the first page take {result['imports']['all']:g} s under measurement; "
+        f"the slowest, nested imports included: {slowest}.",
     )
 
 
@@ -209,14 +226,16 @@ def demo_load(result: dict) -> Section:
     batches, rows = result["batches"], result["rows"]
     most, last = max(rows, key=lambda row: row["grades_a_second"]), rows[-1]
     sizes = ", ".join(f"{size}: {value:g}" for size, value in batches["milliseconds_an_image"].items())
-    memory = last["megabytes_end"] / rows[0]["megabytes_start"]
-    ceiling = result["ceiling_grades_a_second"]
+    clients, goals = f"demo, {last['clients']} clients", []
+    goals.append(Goal(f"{clients}, rate relative to the Grader's own in batches", 0.85, last["share_of_the_ceiling"]))
+    if last["grades_a_second"]:
+        wait = last["clients"] / last["grades_a_second"]  # unavoidable for clients that ask again at once
+        late = last["p95_seconds"] / wait
+        goals.append(Goal(f"{clients}, p95 relative to the wait that the rate makes unavoidable", 1.15, late))
+    if minute := last["megabytes_after_a_minute"]:
+        goals.append(Goal(f"{clients}, memory at the end relative to a minute on", 1, last["megabytes_last"] / minute))
     return Section(
-        [
-            Goal("demo under load, grades per second", 20, most["grades_a_second"], "", ceiling),
-            Goal(f"demo, p95 latency with {last['clients']} clients", 5, last["p95_seconds"], " s"),
-            Goal("demo, memory after all clients relative to before", 1, memory),
-        ],
+        goals,
         [
             {
                 "clients": row["clients"],

@@ -11,7 +11,7 @@ _SPECKLES = 0.02  # share of outlier pixels allowed in the border's innermost li
 _MARKERS = 0.15  # share of the border's pixels that letters and numbers may take
 _MIN_SIDE = 32  # pixels; if less would remain, nothing is removed
 _ROUNDS = 3  # borders within borders: a screenshot's frame around a shutter
-_PARTS = 16  # looked at in turn: most films have no border, which their first lines tell
+_PARTS = 16  # in which lines are tested, until no later line can belong to the border: mostly one or two
 
 Box = tuple[int, int, int, int]
 
@@ -55,14 +55,13 @@ def _border(lines: np.ndarray, tolerance: float) -> int:
         return 0
     level = np.median(lines[0])
     least, most = max(np.ceil(level - tolerance), 0), min(np.floor(level + tolerance), 255)
-    unlike, length, found = 0.0, 0, 0
-    for part in np.array_split(lines, min(_PARTS, len(lines))):
-        shares = ((part < np.uint8(least)) | (part > np.uint8(most))).mean(1)
-        sums = unlike + np.cumsum(shares)
-        numbers = np.arange(length + 1, length + len(part) + 1)
-        last = numbers[(shares <= _SPECKLES) & (sums <= _MARKERS * numbers)]
-        found = int(last[-1]) if last.size else found
-        unlike, length = float(sums[-1]), length + len(part)
-        if unlike > _MARKERS * len(lines):  # no later line can be the border's last
+    count, length = lines.shape
+    unlike = np.zeros(0, int)  # pixels of each line that have another grey level
+    for part in np.array_split(lines, min(_PARTS, count)):
+        outside = (part < np.uint8(least)) | (part > np.uint8(most))
+        unlike = np.append(unlike, np.count_nonzero(outside, axis=1))
+        if unlike.sum() > _MARKERS * length * count:  # no later line can be the border's last
             break
-    return found
+    share = np.cumsum(unlike) / np.arange(1, len(unlike) + 1) / length
+    last = np.flatnonzero((unlike <= _SPECKLES * length) & (share <= _MARKERS))
+    return int(last[-1]) + 1 if last.size else 0
