@@ -332,7 +332,8 @@ README = """\
 Each knee of the validation split is graded by the whole Grader: clean, and disturbed as files, consoles and people do
 it (`benchmarks/studies/disturbances.py`, which shares no code with the training's augmentation). The disturbed grade is
 compared with the reader's, and with the same model's grade of the clean crop. `robustness.csv` has every figure, and
-`robustness.json` also where it was measured. Written by `benchmarks/studies/robustness.py`.
+`robustness.json` also where it was measured. Written by `benchmarks/studies/robustness.py`; `keys.json` by
+`benchmarks/studies/robust_keys.py`.
 
 ![Accuracy, grades kept, moves and shift by disturbance](robustness.png)
 
