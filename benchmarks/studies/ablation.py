@@ -95,9 +95,8 @@ def check_the_first(plan: dict, folder: Path, rows: list[str]) -> None:
 
 def check_row(plan: dict, name: str, folder: Path) -> None:
     """Raise KoaError if a row's folder holds a run of another recipe than the plan has for it today."""
-    if _training(load_recipe(folder / "recipe.yaml")) != _training(
-        load_recipe(plan["recipe"], settings_of(plan, name))
-    ):
+    trained, planned = load_recipe(folder / "recipe.yaml"), load_recipe(plan["recipe"], settings_of(plan, name))
+    if _training(trained) != _training(planned):
         raise KoaError(f"the row {name} was trained by another recipe than its plan has today; train it again.")
 
 
@@ -142,13 +141,19 @@ def report(plan: dict, folder: Path) -> None:
     )
 
 
-@exit_2_on_bad_input
-def main(argv: list[str] | None = None) -> None:
-    plan = yaml.safe_load(PLAN.read_text())
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(plan: dict, description: str) -> argparse.ArgumentParser:
+    """The command line of an ablation by a plan."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder of the runs, one subfolder per row")
     parser.add_argument("--only", nargs="+", choices=list(plan["rows"]), metavar="ROW", help="train only these rows")
+    return parser
+
+
+@exit_2_on_bad_input
+def main(argv: list[str] | None = None) -> None:
+    plan = yaml.safe_load(PLAN.read_text())
+    parser = parser_of(plan, __doc__)
     args = parser.parse_args(argv)
     wanted = [name for name in plan["rows"] if not args.only or name in args.only]
     check_the_first(plan, args.output_dir, wanted)

@@ -1,4 +1,4 @@
-"""What each key of the recipe robust-polish brings to the grades of disturbed knees, on small images.
+"""Ablation of the disturbances in the recipe robust-polish, on small images: grades kept on disturbed knees.
 
     python benchmarks/studies/robust_keys.py --dataset data/knee-kl --start-from runs/small --output-dir runs/keys
     python benchmarks/studies/robust_keys.py ... --only as_it_is none        # train only these rows
@@ -9,7 +9,6 @@ network. After every row, results/robustness/keys.json gets the rows so far. `be
 a table of them.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -78,11 +77,8 @@ def report(plan: dict, start: Path, folder: Path, knees: Knees) -> None:
 @exit_2_on_bad_input
 def main(argv: list[str] | None = None) -> None:
     plan = yaml.safe_load(PLAN.read_text())
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, help="a built data set's folder, or its id on the Hub")
+    parser = ablation.parser_of(plan, __doc__)
     parser.add_argument("--start-from", required=True, type=Path, help="finished run that every row continues")
-    parser.add_argument("--output-dir", required=True, type=Path, help="folder of the runs, one subfolder per row")
-    parser.add_argument("--only", nargs="+", choices=list(plan["rows"]), metavar="ROW", help="train only these rows")
     args = parser.parse_args(argv)
     plan["common"] += ["--start-from", str(args.start_from)]
     knees = Knees.of(args.dataset, None)
