@@ -331,7 +331,9 @@ def test_the_demo_starts_from_an_id_and_later_without_a_network(circle, knee_png
             assert ("100%" in demo.written()) == (offline == "0")  # the progress bar of the download
 
 
-@pytest.mark.parametrize(("hardware", "python"), [("cpu-basic", "3.11"), ("zero", "3.12.12")])
+@pytest.mark.parametrize(
+    ("hardware", "python"), [("cpu-basic", "3.11"), pytest.param("zero", "3.12.12", marks=pytest.mark.slow)]
+)
 def test_a_space_runs_as_it_stands(circle, tmp_path, hardware, python):
     options = ("--model", MODEL, "--hardware", hardware, "--dataset", "user/knees")
     done = push(circle.hub, tmp_path, "space", f"user/koa-{hardware}", *options)

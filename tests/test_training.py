@@ -70,18 +70,24 @@ def test_every_training_image_is_counted_once_an_epoch(finished):
         assert sum(map(sum, row["validation"]["confusion_matrix"])) == 16
 
 
-def test_training_with_and_without_the_trunk_cache_gives_the_same_losses(finished, dataset_folder, tmp_path):
-    run(dataset_folder, tmp_path / "uncached", *SMALL, "--no-cache")
-    assert losses(tmp_path / "uncached") == pytest.approx(losses(finished), rel=1e-3)
-
-
-def test_two_processes_give_the_loss_curve_of_one(finished, dataset_folder, tmp_path):
-    done = run(dataset_folder, tmp_path / "two", *SMALL, processes=2)
-    assert "2 process(es) on cpu" in done.stdout
-    assert losses(tmp_path / "two") == pytest.approx(losses(finished), rel=1e-3)
-    for one, two in zip(history(finished), history(tmp_path / "two"), strict=True):
-        assert two["train"]["images"] == 40
-        assert two["validation"]["confusion_matrix"] == one["validation"]["confusion_matrix"]
+@pytest.mark.parametrize(
+    ("processes", "options"),
+    [
+        (2, ["--no-cache", "--accumulate", 3]),
+        pytest.param(2, [], marks=pytest.mark.slow),
+        pytest.param(1, ["--no-cache"], marks=pytest.mark.slow),
+        pytest.param(1, ["--accumulate", 3], marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_accumulated_parts_and_no_trunk_cache_give_the_same_losses(
+    finished, dataset_folder, tmp_path, processes, options
+):
+    done = run(dataset_folder, tmp_path / "other", *SMALL, *options, processes=processes)
+    assert f"{processes} process(es) on cpu" in done.stdout
+    assert losses(tmp_path / "other") == pytest.approx(losses(finished), rel=1e-3)
+    for one, other in zip(history(finished), history(tmp_path / "other"), strict=True):
+        assert other["train"]["images"] == 40
+        assert other["validation"]["confusion_matrix"] == one["validation"]["confusion_matrix"]
 
 
 @pytest.mark.slow
@@ -110,11 +116,6 @@ def test_random_changes_and_mixup_are_the_same_in_two_processes(dataset_folder, 
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-3)
 
 
-def test_accumulated_parts_give_the_loss_curve_of_the_whole_batch(finished, dataset_folder, tmp_path):
-    run(dataset_folder, tmp_path / "parts", *SMALL, "--accumulate", 3)
-    assert losses(tmp_path / "parts") == pytest.approx(losses(finished), rel=1e-3)
-
-
 def kill_and_resume(dataset: Path, out: Path, options: list[str], sent: signal.Signals, checkpoint: str) -> None:
     """Start a run, end it as soon as a mid-epoch checkpoint is there, and resume it."""
     # One checkpoint a batch, so that there is a mid-epoch one to wait for.
@@ -138,7 +139,9 @@ def assert_same_outcome(one: Path, other: Path) -> None:
     assert without_time[0] == without_time[1]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)], ids=["SIGTERM", "SIGKILL"]
+)
 def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_weights(finished, dataset_folder, tmp_path, sent):
     kill_and_resume(dataset_folder, tmp_path, SMALL, sent, "stage-01-epoch-0000-batch-0000002")
     assert_same_outcome(finished, tmp_path)
@@ -204,7 +207,7 @@ def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, t
     checksums.check(bundle)
 
     knee = phantom.draw_knee(2, seed=1)
-    grader, plain = Grader.from_pretrained(bundle), Grader.from_pretrained(bundle, plain=True)
+    grader, plain = (Grader.from_pretrained(bundle, engine="torch", plain=plain) for plain in (False, True))
     assert grader.rules.sets.coverage == 0.8
     grading = grader.grade(knee)
     assert grading.calibrated

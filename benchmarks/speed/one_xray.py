@@ -6,7 +6,7 @@
 Times are medians over --rounds rounds in which the engines alternate. Each engine then grades --images validation
 knees, and its grades are compared with torch's in float32. Memory is that of a process that uses one engine alone. The
 ceiling is this machine's own matrix product. torch.compile and ONNX Runtime, which the Grader does not offer, are
-measured where a C++ compiler or requirements-bench.txt is installed. Writes
+measured where a C++ compiler or requirements-bench.txt is installed, bfloat16 where the machine is faster in it. Writes
 results/benchmarks/one_xray.json and a plot.
 """
 
@@ -36,6 +36,7 @@ from koa_hf.data.load import load_dataset
 from koa_hf.errors import KoaError, exit_2_on_bad_input
 from koa_hf.grading.result import Grading
 from koa_hf.network.model_folder import BUNDLED_MODEL
+from koa_hf.network.precision import choose_precision
 from koa_hf.progress import progress_bar
 from train.loop.knee_images import choose_split
 
@@ -83,6 +84,8 @@ class GradingCalls:
 
 
 def _grader(model: str, engine: str, precision: str) -> Grader:
+    if precision not in ("fp32", choose_precision()):
+        raise KoaError("this machine is no faster in bfloat16.")
     if engine not in (COMPILED, ONNX):
         return Grader.from_pretrained(model, precision=precision, engine=engine, device="cpu")
     if engine == COMPILED and not shutil.which("c++"):
@@ -161,7 +164,7 @@ def main() -> None:
     single = milliseconds(calls.single, file, args.rounds)
     batched = milliseconds(calls.batched, [file] * BATCH, max(2, args.rounds // 10))
     reference = graders["torch fp32"]
-    peaks = {name: peak(reference.device, name) for name in ("fp32", "bf16")}
+    peaks = {name: peak(reference.device, name) for name in sorted({grader.precision for grader in graders.values()})}
     held = {name: megabytes(args.model, name, file) for name in calls.single}
 
     gradings: dict[str, list[Grading]] = {name: [] for name in graders}

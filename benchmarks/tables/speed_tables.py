@@ -341,6 +341,32 @@ def install(result: dict) -> Section:
     )
 
 
+def student(result: dict) -> Section:
+    rows = [
+        {
+            "beside": f"{name}, {row['revision']}",
+            "same grade": f"{row['same_grade']:.3f} ({row['same_grade_95'][0]:.3f} to {row['same_grade_95'][1]:.3f})",
+            "its accuracy": round(row["accuracy"], 3),
+            "its time, ms": result["milliseconds"][name],
+            "times its speed": row["times_its_speed"],
+        }
+        for name, row in result["agreement"].items()
+    ]
+    bundle, states = next(iter(result["agreement"].values())), dict(result["states"])
+    clean = states.pop("clean")
+    kept = ", ".join(f"{name} {row['kept']:.3f} ({row['accuracy']:.3f})" for name, row in states.items())
+    return Section(
+        [
+            Goal("small student, share of the bundle's grades kept", 0.95, bundle["same_grade"]),
+            Goal("small student, times the bundle's speed", 3, bundle["times_its_speed"]),
+        ],
+        rows,
+        f"The student: {result['image_size']} px, {result['milliseconds']['student']:g} ms an X-ray, accuracy "
+        f"{clean['accuracy']:.3f} on {result['knees']} validation knees. Its own grades kept on disturbed knees "
+        f"(accuracy): {kept}. One pass, most probable grade.",
+    )
+
+
 class Part(NamedTuple):
     """A section of the page: title, result without its suffix, command of the benchmark, what makes text of it."""
 
@@ -352,6 +378,7 @@ class Part(NamedTuple):
 
 PARTS = (
     Part("One X-ray", "benchmarks/one_xray", "one_xray.py --dataset data/knee-kl", one_xray),
+    Part("A small student", "benchmarks/student", "student.py --dataset data/knee-kl --student RUN", student),
     Part("Full fine-tune", "benchmarks/fine_tune", "fine_tune.py", fine_tune),
     Part("Full fine-tune on a GPU", "benchmarks/fine_tune_cuda", f"fine_tune.py {ON_A_GPU}", fine_tune),
     Part("Reading images for training", "benchmarks/reading", "reading.py --dataset data/knee-kl", reading),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from koa_hf.imaging import laterality, orientation
+from koa_hf.imaging import grey_levels, laterality, orientation
 from koa_hf.imaging.radiograph import Radiograph
 
 AUTO_PERCENTILES = 1, 99
@@ -101,5 +101,5 @@ UNADJUSTED = Adjustment()
 
 def auto_window(film: Radiograph) -> Window:
     """The window between the `AUTO_PERCENTILES` of a film's grey levels."""
-    low, high = np.percentile(film.pixels, AUTO_PERCENTILES) / 2.55
+    low, high = np.percentile(grey_levels.sample(film.pixels), AUTO_PERCENTILES) / 2.55
     return Window(float(round((low + high) / 2)), float(max(1, round(high - low))))

@@ -1,0 +1,102 @@
+"""Fixtures that several test modules share. Everything is drawn or made on the spot; nothing needs a network."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from playwright.sync_api import expect
+
+from koa_hf import Grader
+from koa_hf.data.build import build_dataset
+from koa_hf.imaging import phantom
+from koa_hf.imaging.radiograph import Radiograph
+from koa_hf.network import xception
+from koa_hf.network.preprocess import Preprocessing
+from tests.demo import running_demo
+from train.pictures.composites import Crop, compose
+
+expect.set_options(timeout=30_000)  # milliseconds: the demo grades on the cores that the other tests use, too
+
+PATIENTS = {"train": 20, "val": 8, "test": 8}
+"""Patients of the phantom release; two knees each."""
+
+
+@pytest.fixture(scope="session")
+def release_folder(tmp_path_factory) -> Path:
+    """A small release of phantoms, with auto_test. Shared by all tests: copy it before changing it."""
+    folder = tmp_path_factory.mktemp("release") / "kneeKL224"
+    return phantom.write_release(folder, PATIENTS, seed=0, auto_test=True)
+
+
+@pytest.fixture(scope="session")
+def dataset_folder(release_folder, tmp_path_factory) -> Path:
+    """The data set built from `release_folder`. Shared by all tests: copy it before changing it."""
+    return build_dataset(release_folder, tmp_path_factory.mktemp("dataset") / "knees")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the public release named by the environment variable KOA_DATA."""
+    if not (folder := os.environ.get("KOA_DATA")):
+        pytest.skip("KOA_DATA does not name the folder of the public release (the one that holds train and val)")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def knee_png(tmp_path_factory) -> Path:
+    """A drawn knee as a file."""
+    path = tmp_path_factory.mktemp("knee") / "knee.png"
+    Image.fromarray(phantom.draw_knee(3, seed=1)).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def film_png(tmp_path_factory) -> Path:
+    """A film with both drawn knees, the patient's right one (KL 3) on its left."""
+    crops = [Crop(phantom.draw_knee(3, seed=1), "right"), Crop(phantom.draw_knee(1, seed=2, side="left"), "left")]
+    film = compose("bilateral", crops, np.random.default_rng(4), size=420, varied=False)
+    path = tmp_path_factory.mktemp("film") / "film.png"
+    Image.fromarray(film.pixels).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    """A model folder with random weights, for 71-pixel images: its grades mean nothing, but they differ."""
+    torch.manual_seed(0)
+    model = xception.build(pretrained=False)
+    preprocess = Preprocessing(image_size=71)
+    knees = [preprocess(Radiograph(phantom.draw_knee(grade, seed=1), "drawn knee")) for grade in range(5)]
+    xception.estimate_batch_norm_statistics(model, torch.stack(knees))
+    torch.nn.init.normal_(model.fc.weight, std=0.1)
+    folder = tmp_path_factory.mktemp("model") / "koa-random"
+    xception.save_model(model, folder, image_size=71)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def grader(model_folder) -> Grader:
+    """`model_folder`, loaded, computed by torch."""
+    return Grader.from_pretrained(model_folder, device="cpu", engine="torch")
+
+
+@pytest.fixture(scope="session")
+def demo_url(model_folder) -> str:
+    """The address of `python app.py`, running with `model_folder`."""
+    with running_demo("--model", str(model_folder), "--engine", "torch", "--precision", "fp32") as demo:
+        yield demo.url
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args):
+    """The system's Chromium, or the one that KOA_CHROMIUM names; pytest-playwright's own need not be installed."""
+    candidates = (os.environ.get("KOA_CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    chromium = next(filter(None, candidates), None)
+    if chromium is None:
+        pytest.skip("no Chromium here; install it, or name one with the environment variable KOA_CHROMIUM")
+    # Chromium's sandbox needs rights that containers lack; it opens nothing but our own page.
+    return browser_type_launch_args | {"executable_path": chromium, "args": ["--no-sandbox"]}
