@@ -1,13 +1,18 @@
-"""Bytes that `pip install -r requirements.txt` installs, by package.
+"""Bytes that `pip install -r requirements.txt` installs, by package, and seconds that commands take to start.
 
     python benchmarks/speed/install.py
 
-Counts the files of each installed distribution that requirements.txt needs, directly or not. Writes
+Counts the files of each installed distribution that requirements.txt needs, directly or not. Each command is a new
+process, after one that is not timed: files are in the system's cache and the network is converted. Writes
 results/benchmarks/install.json.
 """
 
 import argparse
+import statistics
+import subprocess
 import sys
+import tempfile
+import time
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -16,8 +21,10 @@ from packaging.utils import canonicalize_name
 
 from benchmarks.reporting import RESULTS, ROOT, print_table, write_result
 from koa_hf.errors import exit_2_on_bad_input
+from koa_hf.imaging import phantom
 
 SHOWN = 14
+STARTS = 5
 
 
 def requirements(text: str) -> list[Requirement]:
@@ -54,6 +61,26 @@ def bytes_of(package: Distribution) -> int:
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
+def seconds_of_commands() -> dict[str, float]:
+    """Median seconds of two commands as processes of their own, and of the imports that the slower one can't avoid."""
+    koa = [sys.executable, "-m", "koa_hf"]
+    with tempfile.TemporaryDirectory() as folder:
+        knee = Path(folder, "one.png")
+        knee.write_bytes(phantom.as_png(phantom.draw_knee(2, seed=1)))
+        commands = {
+            "koa --help": [*koa, "--help"],
+            "koa grade one.png": [*koa, "grade", str(knee)],
+            "import torch, timm": [sys.executable, "-c", "import torch, timm"],
+        }
+        taken: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(1 + STARTS):
+            for name, command in commands.items():
+                began = time.perf_counter()
+                subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+                taken[name].append(time.perf_counter() - began)
+    return {name: round(statistics.median(seconds[1:]), 2) for name, seconds in taken.items()}
+
+
 @exit_2_on_bad_input
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -69,8 +96,10 @@ def main(argv: list[str] | None = None) -> None:
         "packages_installed": len(rows),
         "megabytes": round(sum(row["megabytes"] for row in rows)),
         "rows": rows,
+        "seconds_of_commands": seconds_of_commands(),
     }
     write_result(RESULTS / "benchmarks" / "install.json", result)
+    print_table("Seconds", [result["seconds_of_commands"]])
     print_table(f"{len(rows)} packages, {result['megabytes']} MB", rows[:SHOWN])
 
 

@@ -331,8 +331,14 @@ def install(result: dict) -> Section:
         largest = ", ".join(f"{row['package']} {row['megabytes']:.0f}" for row in brought[name][:4])
         rows.append({"requirement": name, "MB": round(sums[name]), "packages": len(brought[name]), "largest": largest})
     cuda = sum(row["megabytes"] for row in result["rows"] if row["package"].startswith(("nvidia", "cuda", "triton")))
+    seconds = result["seconds_of_commands"]
     return Section(
-        [],
+        [
+            Goal("koa --help", 0.5, seconds["koa --help"], " s"),
+            Goal(
+                "koa grade one.png, a new process", 6, seconds["koa grade one.png"], " s", seconds["import torch, timm"]
+            ),
+        ],
         rows,
         f"{result['packages_installed']} packages, {result['megabytes'] / 1000:.1f} GB in all, each counted with the "
         f"first requirement that brings it. {cuda / 1000:.1f} GB are torch's CUDA libraries and triton; a machine "
