@@ -5,7 +5,7 @@
 
 About an hour on two cores, which should otherwise be idle. The data set is built from the release first, unless it
 exists. Benchmarks that lack their data or a GPU are skipped with a message; one that fails does not stop the others.
-Each also runs by itself, with more options.
+Each also runs by itself, with more options; `student`, which needs a trained run, only so.
 """
 
 import argparse

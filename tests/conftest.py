@@ -24,7 +24,8 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each has its share
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the fixtures where tests run; the process that only hands tests to others saves ten seconds of imports."""
-    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+    only_shows = config.option.collectonly or config.option.showfixtures
+    if hasattr(config, "workerinput") or only_shows or not config.getoption("numprocesses", None):
         for plugin in ("tests.fixtures", "tests.fake_hub.fixtures"):
             config.pluginmanager.import_plugin(plugin)
 
@@ -37,3 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     if len(session.items) > 100:  # some will need it; its imports go on beside the first tests
         processes.start_server()
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args):
+    """The system's Chromium, or the one that KOA_CHROMIUM names; pytest-playwright's own need not be installed."""
+    candidates = (os.environ.get("KOA_CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    chromium = next(filter(None, candidates), None)
+    if chromium is None:
+        pytest.skip("no Chromium here; install it, or name one with the environment variable KOA_CHROMIUM")
+    # Chromium's sandbox needs rights that containers lack; it opens nothing but our own page.
+    return browser_type_launch_args | {"executable_path": chromium, "args": ["--no-sandbox"]}

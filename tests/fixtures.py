@@ -1,7 +1,6 @@
 """Fixtures that several test modules share. Everything is drawn or made on the spot; nothing needs a network."""
 
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -89,14 +88,3 @@ def demo_url(model_folder) -> str:
     """The address of `python app.py`, running with `model_folder`."""
     with running_demo("--model", str(model_folder), "--engine", "torch", "--precision", "fp32") as demo:
         yield demo.url
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args):
-    """The system's Chromium, or the one that KOA_CHROMIUM names; pytest-playwright's own need not be installed."""
-    candidates = (os.environ.get("KOA_CHROMIUM"), *map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    chromium = next(filter(None, candidates), None)
-    if chromium is None:
-        pytest.skip("no Chromium here; install it, or name one with the environment variable KOA_CHROMIUM")
-    # Chromium's sandbox needs rights that containers lack; it opens nothing but our own page.
-    return browser_type_launch_args | {"executable_path": chromium, "args": ["--no-sandbox"]}

@@ -192,7 +192,7 @@ def _child(command: list[str], env: dict[str, str], cwd: str, files: list[str]) 
     os.environ.update(env)
     os.chdir(cwd)
     tempfile.tempdir = None  # by the environment
-    gc.freeze()  # no collection looks at the server's half a million objects again, nor copies the pages they lie on
+    gc.freeze()  # collections neither scan nor write to the half a million objects of the server
     for number, file in enumerate(files, start=1):
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(descriptor, number)

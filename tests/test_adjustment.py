@@ -41,6 +41,7 @@ def test_a_window_shows_its_grey_levels_from_black_to_white():
     assert "level 50% and width 60%" in windowed.notes[0]
     dark = Radiograph(np.tile(np.arange(52, dtype=np.uint8), (4, 1)), "film.png")
     assert auto_window(dark) == Window(10, 20)
+    assert auto_window(dataclasses.replace(dark, pixels=dark.pixels.repeat(600, axis=0))) == Window(10, 20)
 
 
 def test_a_window_stays_on_its_bones_when_the_film_is_inverted():

@@ -1,5 +1,6 @@
 """The command `koa` as a whole; each command has tests beside what it runs."""
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -17,27 +18,27 @@ COMMAND_LINES = [[name] for name in COMMANDS] + [
 ]
 
 
-def modules_of(*commands: str) -> tuple[subprocess.CompletedProcess, set[str]]:
-    """Run `koa` with each in turn in one process, which they all have to end with the same exit code.
-
-    Returns:
-        What the process did, and the top-level modules that it imported.
-    """
+def run_in_one(*commands: str) -> tuple[list[tuple[int, str, str]], set[str]]:
+    """Run these `koa` commands in one process: exit code, stdout and stderr of each, and the modules it imported."""
     code = """
-import sys
+import contextlib, io, json, sys
 from koa_hf.cli import main
-def run(command):
-    try:
-        return main(command.split())
-    except SystemExit as end:
-        return end.code
-(code,) = {run(command) for command in sys.argv[1:]}
-print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
-sys.exit(code)
+done = []
+for command in sys.argv[1:]:
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        try:
+            code = main(command.split())
+        except SystemExit as end:
+            code = end.code
+    done.append([code, out.getvalue(), error.getvalue()])
+print(json.dumps([done, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
-    done = subprocess.run([sys.executable, "-c", code, *commands], cwd=REPOSITORY, capture_output=True, text=True)
-    *_, modules = done.stderr.splitlines()
-    return done, set(modules.split())
+    process = subprocess.run(
+        [sys.executable, "-c", code, *commands], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True
+    )
+    done, modules = json.loads(process.stdout)
+    return [tuple(one) for one in done], set(modules)
 
 
 @pytest.mark.parametrize("command", COMMAND_LINES, ids=" ".join)
@@ -49,9 +50,9 @@ def test_help_gives_an_example(command, capsys):
 
 
 def test_help_lists_the_commands_and_imports_nothing_slow():
-    done, modules = modules_of("--help")
-    assert done.returncode == 0
-    assert all(name in done.stdout for name in COMMANDS)
+    [(code, out, _)], modules = run_in_one("--help")
+    assert code == 0
+    assert all(name in out for name in COMMANDS)
     assert not modules & {"numpy", "torch", "datasets", "huggingface_hub", "rich", "matplotlib"}
 
 
@@ -67,11 +68,10 @@ def test_a_missing_file_is_reported_before_anything_slow_is_imported():
         "card no/run": "error: no/run does not exist",
         "checksums no/run": "no/run has no checksums.json",
     }
-    done, modules = modules_of(*cases)
-    assert done.returncode == 2
-    for said, says in zip(done.stderr.splitlines(), cases.values(), strict=False):
-        assert said.startswith("error: ")
-        assert says in said
+    done, modules = run_in_one(*cases)
+    for (command, says), (code, _, error) in zip(cases.items(), done, strict=True):
+        assert (code, error.startswith("error: ")) == (2, True), command
+        assert says in error
     assert "torch" not in modules
 
 

@@ -412,8 +412,7 @@ def test_a_cat_is_refused_first_and_a_reader_may_disagree_in_the_dark_too(page: 
     Image.fromarray(data.cat()).save(cat)
     remarks = tmp_path / "remarks"
     page.emulate_media(color_scheme="dark")
-    # The bundled model: it knows what it doesn't know.
-    with running_demo("--disagreements", str(remarks), "--engine", "torch", "--precision", "fp32") as demo:
+    with running_demo("--disagreements", str(remarks)) as demo:  # the bundled model: it knows what it doesn't know
         opened(page, demo.url)
         upload(page, cat)
         # The page is there before the model is: the first upload waits for it.

@@ -73,10 +73,11 @@ def test_every_training_image_is_counted_once_an_epoch(finished):
 @pytest.mark.parametrize(
     ("processes", "options"),
     [
-        (2, ["--no-cache", "--accumulate", 3]),
-        pytest.param(2, [], marks=pytest.mark.slow),
-        pytest.param(1, ["--no-cache"], marks=pytest.mark.slow),
-        pytest.param(1, ["--accumulate", 3], marks=pytest.mark.slow),
+        pytest.param(2, ["--accumulate", 3], id="two processes, in parts"),
+        pytest.param(1, ["--no-cache"], id="no cache"),
+        pytest.param(2, [], id="two processes", marks=pytest.mark.slow),
+        pytest.param(1, ["--accumulate", 3], id="in parts", marks=pytest.mark.slow),
+        pytest.param(2, ["--accumulate", 3, "--no-cache"], id="all three", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_accumulated_parts_and_no_trunk_cache_give_the_same_losses(
@@ -116,20 +117,23 @@ def test_random_changes_and_mixup_are_the_same_in_two_processes(dataset_folder, 
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-3)
 
 
-def kill_and_resume(dataset: Path, out: Path, options: list[str], sent: signal.Signals, checkpoint: str) -> None:
-    """Start a run, end it as soon as a mid-epoch checkpoint is there, and resume it."""
-    # One checkpoint a batch, so that there is a mid-epoch one to wait for.
-    started = ("train/run.py", "--dataset", dataset, "--output-dir", out, *options, "--checkpoint-every", "1")
-    process = Process(*started, env=client_environment(KOA_WEIGHTS=""))
-    deadline = time.monotonic() + 120
-    while not (out / "checkpoints" / checkpoint).exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(sent)
-    assert process.wait(60) == (143 if sent == signal.SIGTERM else -signal.SIGKILL)
-    assert not (out / "model.safetensors").exists()
-    assert "resumed: stage" in run(dataset, out, *options, "--resume").stdout
+def kill_and_resume(dataset: Path, out: Path, options: list[str], sent: dict[str, signal.Signals]) -> None:
+    """Start a run, end it by each signal as soon as the mid-epoch checkpoint of that name is there, and resume it."""
+    resume = []
+    for checkpoint, number in sent.items():
+        # One checkpoint a batch, so that there is a mid-epoch one to wait for.
+        started = ("train/run.py", "--dataset", dataset, "--output-dir", out, *options, "--checkpoint-every", "1")
+        process = Process(*started, *resume, env=client_environment(KOA_WEIGHTS=""))
+        deadline = time.monotonic() + 120
+        while not (out / "checkpoints" / checkpoint).exists():
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(number)
+        assert process.wait(60) == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+        assert not (out / "model.safetensors").exists()
+        resume = ["--resume"]
+    assert "resumed: stage" in run(dataset, out, *options, *resume).stdout
 
 
 def assert_same_outcome(one: Path, other: Path) -> None:
@@ -139,11 +143,9 @@ def assert_same_outcome(one: Path, other: Path) -> None:
     assert without_time[0] == without_time[1]
 
 
-@pytest.mark.parametrize(
-    "sent", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)], ids=["SIGTERM", "SIGKILL"]
-)
-def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_weights(finished, dataset_folder, tmp_path, sent):
-    kill_and_resume(dataset_folder, tmp_path, SMALL, sent, "stage-01-epoch-0000-batch-0000002")
+def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_weights(finished, dataset_folder, tmp_path):
+    first, second = "stage-01-epoch-0000-batch-0000002", "stage-01-epoch-0001-batch-0000002"
+    kill_and_resume(dataset_folder, tmp_path, SMALL, {first: signal.SIGTERM, second: signal.SIGKILL})
     assert_same_outcome(finished, tmp_path)
 
 
@@ -169,9 +171,8 @@ def test_so_does_one_that_continues_another_with_all_that_a_recipe_can_ask_for(f
     assert (tmp_path / "undisturbed" / "recipe_before.yaml").read_text() == (finished / "recipe.yaml").read_text()
     card = (tmp_path / "undisturbed" / "README.md").read_text()
     assert card.index("run.py --recipe phantom --dataset") < card.index("--start-from runs/phantom")
-    kill_and_resume(
-        dataset_folder, tmp_path / "killed", everything, signal.SIGKILL, "stage-01-epoch-0001-batch-0000001"
-    )
+    killed = {"stage-01-epoch-0001-batch-0000001": signal.SIGKILL}
+    kill_and_resume(dataset_folder, tmp_path / "killed", everything, killed)
     assert_same_outcome(tmp_path / "undisturbed", tmp_path / "killed")
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/speed/install.py
 
-Counts the files of each installed distribution that requirements.txt needs, directly or not. Each command is a new
-process, after one that is not timed: files are in the system's cache and the network is converted. Writes
+Counts the files of each installed distribution that requirements.txt needs, directly or not. Each command runs in new
+processes; the first, untimed, fills the file cache and converts the network for OpenVINO. Writes
 results/benchmarks/install.json.
 """
 
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
     ]
     rows.sort(key=lambda row: -row["megabytes"])
     result = {
-        "what": "bytes that requirements.txt installs, by package",
+        "what": "bytes that requirements.txt installs, by package; seconds of commands, median of new processes",
         "packages_installed": len(rows),
         "megabytes": round(sum(row["megabytes"] for row in rows)),
         "rows": rows,

@@ -2,7 +2,7 @@
 
     accelerate launch train/run.py --recipe robust-polish --start-from runs/koa-xception --teacher runs/koa-xception \\
       --dataset data/knee-kl --output-dir runs/student-160 --set image_size=160 --set batch_size=32 \\
-      --set stages.0.epochs=2 --set stages.0.distillation=1 --set best_metric=last
+      --set stages.0.epochs=2 --set stages.0.distillation=1 --set best_metric=last --precision fp32
     python benchmarks/speed/student.py --dataset data/knee-kl --student runs/student-160 \\
       --model models/koa-xception runs/koa-xception
 
@@ -15,13 +15,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.reporting import RESULTS, print_table, write_result
+from benchmarks.speed.ceiling import operations
 from benchmarks.speed.timing import median_seconds_in_turn
 from benchmarks.studies.disturbances import CLEAN, chosen
-from benchmarks.studies.robust_keys import graded_figures
-from benchmarks.studies.robustness import Gradings, Knees, grade_disturbed
+from benchmarks.studies.robustness import Gradings, Knees, figures, grade_disturbed
 from koa_hf import Grader
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.grading.metrics import bootstrap_mean
@@ -29,7 +27,7 @@ from koa_hf.imaging import phantom
 from koa_hf.network.model_folder import BUNDLED_MODEL
 from koa_hf.progress import progress_bar
 
-STATES = ("jpeg-50", "webp-80", "noise-8")
+STATES = ["jpeg-50", "webp-80", "noise-8"]
 BATCH = 16
 
 
@@ -37,11 +35,11 @@ def plain(model: Path | str) -> Grader:
     return Grader.from_pretrained(str(model), device="cpu", plain=True)
 
 
-def clean_grades(grader: Grader, knees: Knees) -> np.ndarray:
-    """Grades of the knees as they are, int (n,)."""
-    (clean,) = chosen([])
-    with progress_bar(f"grading by {grader.model_id}", len(knees.names)) as advance:
-        return grade_disturbed(grader, knees.radiographs, clean, BATCH, advance).grades
+def gradings(grader: Grader, knees: Knees, states: list[str]) -> dict[str, Gradings]:
+    """Gradings of the knees as they are and in these states, by name."""
+    disturbances = chosen(states)
+    with progress_bar(f"grading by {grader.model_id}", len(disturbances) * len(knees.names)) as advance:
+        return {one.name: grade_disturbed(grader, knees.radiographs, one, BATCH, advance) for one in disturbances}
 
 
 @exit_2_on_bad_input
@@ -60,14 +58,18 @@ def main() -> None:
     models = {name: plain(name) for name in args.model}
 
     file = phantom.as_png(phantom.draw_knee(2, seed=1))
+    needed = {
+        name: operations(grader.model, grader.preprocessing.image_size)
+        for name, grader in {args.student: student, **models}.items()
+    }
     calls = {name: partial(grader.grade, file) for name, grader in models.items()}
     seconds = median_seconds_in_turn({"student": partial(student.grade, file), **calls}, args.rounds)
 
-    own = graded_figures(args.student, knees, list(STATES))
-    grades = Gradings.load(args.student / "gradings" / f"{CLEAN}.npz", knees.names).grades
+    own = gradings(student, knees, STATES)
+    grades = own[CLEAN].grades
     agreement = {}
     for name, grader in models.items():
-        theirs = clean_grades(grader, knees)
+        theirs = gradings(grader, knees, [])[CLEAN].grades
         same = grades == theirs
         agreement[name] = {
             "revision": grader.revision,
@@ -83,12 +85,17 @@ def main() -> None:
         "image_size": student.preprocessing.image_size,
         "knees": len(knees.names),
         "milliseconds": {name: round(1000 * value, 1) for name, value in seconds.items()},
+        "multiplications_relative_to_the_first": round(needed[args.student] / needed[args.model[0]], 3),
         "agreement": agreement,
-        **own,
+        "states": {name: figures(state, own[CLEAN], knees.labels, knees.patients) for name, state in own.items()},
     }
     write_result(args.output, result)
     print_table(result["what"], [{"model": name, **row} for name, row in agreement.items()])
-    print_table("the student in each state", [{"state": name, **row} for name, row in own["states"].items()])
+    columns = ("accuracy", "kept", "moved_by_two", "mean_shift")
+    print_table(
+        "the student in each state",
+        [{"state": name} | {column: row[column] for column in columns} for name, row in result["states"].items()],
+    )
 
 
 if __name__ == "__main__":

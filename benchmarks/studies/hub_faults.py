@@ -183,7 +183,6 @@ def client(given: dict) -> None:
     """Body of the client process: one request per line on stdin, one answer per line on stdout."""
     from huggingface_hub import constants
 
-    import koa_hf  # its Grader is imported where a model is loaded: torch takes seconds
     from koa_hf.data.load import load_dataset
     from koa_hf.errors import KoaError
     from koa_hf.hub import publish
@@ -193,12 +192,14 @@ def client(given: dict) -> None:
         time.sleep = lambda seconds: wait(min(seconds, 0.005))
     publish.push_dataset(Path(given["folders"]["later"]), "user/knees")
     if given["model"]:
+        from koa_hf import Grader  # and torch, which takes seconds
+
         publish.push_model(Path(given["model"]), "user/model")
     actions = {
         "push earlier": lambda name: publish.push_dataset(Path(given["folders"]["earlier"]), name),
         "push": lambda name: publish.push_dataset(Path(given["folders"]["later"]), name, tag="v1"),
         "load data set": load_dataset,
-        "load model": lambda name: koa_hf.Grader.from_pretrained(name),
+        "load model": lambda name: Grader.from_pretrained(name),
     }
     for line in sys.stdin:
         for cache in (constants.HF_HUB_CACHE, os.path.join(constants.HF_HOME, "datasets")):

@@ -100,6 +100,6 @@ UNADJUSTED = Adjustment()
 
 
 def auto_window(film: Radiograph) -> Window:
-    """The window between the `AUTO_PERCENTILES` of a film's grey levels."""
+    """The window between the `AUTO_PERCENTILES` of a film's grey levels, of large films' every other row and column."""
     low, high = np.percentile(grey_levels.sample(film.pixels), AUTO_PERCENTILES) / 2.55
     return Window(float(round((low + high) / 2)), float(max(1, round(high - low))))
