@@ -327,7 +327,7 @@ def slow_demo(page, model_folder, tmp_path, monkeypatch):
 def test_of_two_uploads_the_last_one_wins(slow_demo, knee_png, film_png):
     page, load = slow_demo
     upload(page, film_png)
-    expect(page.get_by_role("heading", name="Grading")).to_be_visible()
+    expect(page.get_by_role("heading", name="Grading", exact=True)).to_be_visible()
     expect(page.get_by_role("heading", name="No X-ray yet")).to_be_hidden()
     upload(page, knee_png)
     page.wait_for_timeout(500)

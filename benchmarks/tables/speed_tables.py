@@ -6,6 +6,7 @@ A benchmark without a result is listed with its command.
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -325,12 +326,13 @@ def install(result: dict) -> Section:
     brought: dict[str, list[dict]] = {}
     for row in result["rows"]:
         brought.setdefault(row["brought_by"], []).append(row)
-    sums = {name: sum(row["megabytes"] for row in rows) for name, rows in brought.items()}
+    sums = {name: math.fsum(row["megabytes"] for row in rows) for name, rows in brought.items()}
     rows = []
     for name in sorted(sums, key=lambda name: -sums[name])[:10]:
         largest = ", ".join(f"{row['package']} {row['megabytes']:.0f}" for row in brought[name][:4])
         rows.append({"requirement": name, "MB": round(sums[name]), "packages": len(brought[name]), "largest": largest})
-    cuda = sum(row["megabytes"] for row in result["rows"] if row["package"].startswith(("nvidia", "cuda", "triton")))
+    of_cuda = [row for row in result["rows"] if row["package"].startswith(("nvidia", "cuda", "triton"))]
+    cuda = math.fsum(row["megabytes"] for row in of_cuda)
     commands = result["seconds_of_commands"]
     return Section(
         [
