@@ -8,11 +8,10 @@ results/benchmarks/install.json.
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from benchmarks.reporting import RESULTS, ROOT, print_table, write_result
+from benchmarks.speed.timing import median_seconds_in_turn
 from koa_hf.errors import exit_2_on_bad_input
 from koa_hf.imaging import phantom
 
@@ -72,13 +72,9 @@ def seconds_of_commands() -> dict[str, float]:
             "koa grade one.png": [*koa, "grade", str(knee)],
             "import torch, timm": [sys.executable, "-c", "import torch, timm"],
         }
-        taken: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(1 + STARTS):
-            for name, command in commands.items():
-                began = time.perf_counter()
-                subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
-                taken[name].append(time.perf_counter() - began)
-    return {name: round(statistics.median(seconds[1:]), 2) for name, seconds in taken.items()}
+        run = partial(subprocess.run, cwd=ROOT, capture_output=True, check=True)
+        taken = median_seconds_in_turn({name: partial(run, command) for name, command in commands.items()}, STARTS)
+    return {name: round(seconds, 2) for name, seconds in taken.items()}
 
 
 @exit_2_on_bad_input

@@ -7,7 +7,7 @@
       --model models/koa-xception runs/koa-xception
 
 All are graded as plain networks: one pass, most probable grade. The time is that of one X-ray, from file bytes to grade
-with heat map, relative to the first --model. Writes results/benchmarks/student.json.
+with heat map. Writes results/benchmarks/student.json.
 """
 
 import argparse
@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.reporting import RESULTS, print_table, write_result
-from benchmarks.speed.ceiling import operations
 from benchmarks.speed.timing import median_seconds_in_turn
 from benchmarks.studies.disturbances import CLEAN, chosen
 from benchmarks.studies.robustness import Gradings, Knees, figures, grade_disturbed
@@ -58,10 +57,6 @@ def main() -> None:
     models = {name: plain(name) for name in args.model}
 
     file = phantom.as_png(phantom.draw_knee(2, seed=1))
-    needed = {
-        name: operations(grader.model, grader.preprocessing.image_size)
-        for name, grader in {args.student: student, **models}.items()
-    }
     calls = {name: partial(grader.grade, file) for name, grader in models.items()}
     seconds = median_seconds_in_turn({"student": partial(student.grade, file), **calls}, args.rounds)
 
@@ -85,7 +80,6 @@ def main() -> None:
         "image_size": student.preprocessing.image_size,
         "knees": len(knees.names),
         "milliseconds": {name: round(1000 * value, 1) for name, value in seconds.items()},
-        "multiplications_relative_to_the_first": round(needed[args.student] / needed[args.model[0]], 3),
         "agreement": agreement,
         "states": {name: figures(state, own[CLEAN], knees.labels, knees.patients) for name, state in own.items()},
     }
