@@ -44,7 +44,7 @@ class Benchmark:
     gpu: bool = False
 
 
-ON_A_GPU = "--device cuda --sizes 224 299 384 --batches 32 64 128 256 --compile"
+ON_A_GPU = "--device cuda --sizes 299 --batches 64 128 256 --rounds 10 --compile"
 BENCHMARKS = (
     Benchmark("demo_start"),
     Benchmark("demo_load"),

@@ -1,13 +1,15 @@
 """Full fine-tune: milliseconds per image of a training step, by image size and precision.
 
     python benchmarks/speed/fine_tune.py
-    python benchmarks/speed/fine_tune.py --device cuda --sizes 224 299 384 --batches 32 64 128 256 --compile
+    python benchmarks/speed/fine_tune.py --device cuda --sizes 299 --batches 64 128 256 --rounds 10 --compile
 
 A step is forward, backward and optimiser. The baseline is float32 in torch's default memory layout; the ceiling is the
-time of the same multiplications at the speed of this machine's own matrix product, measured in the same run. Also
-measured: shares of the step by torch operation, on CPUs the gain of a second process (gradients by Accelerate),
-the expected efficiency of several GPUs, and augmentation. Writes results/benchmarks/fine_tune.json, or
-fine_tune_cuda.json on a GPU, and a plot. For decoding, see benchmarks/speed/reading.py.
+time of the same multiplications at the speed of this machine's own matrix product, measured in the same run. On a GPU
+also measured: what the fused optimiser, cuDNN's search for the fastest convolution, the weight average, a CUDA graph of
+the whole step and torch.compile each bring. Further: shares of the step by torch operation, on CPUs the gain of a
+second process (gradients by Accelerate), the expected efficiency of several GPUs, and augmentation. Writes
+results/benchmarks/fine_tune.json, or fine_tune_cuda.json on a GPU, and a plot. For decoding, see
+benchmarks/speed/reading.py.
 """
 
 import argparse
@@ -16,13 +18,17 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from matplotlib.figure import Figure
+from torch.autograd import DeviceType
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.reporting import RESULTS, print_table, save_figure, write_result
@@ -38,56 +44,119 @@ from train.loop.device import keep_freed_memory
 from train.loop.recipe import load_recipe
 
 SIZES = (128, 160, 192, 224, 299)
-OPERATIONS_SHOWN = 6
+OPERATIONS_SHOWN = 8
 # Bytes per second and direction, from data sheets: NVLink of an H100 SXM, 16 lanes of PCI Express 4, 10 Gbit Ethernet.
 LINKS = {"NVLink": 450e9, "PCIe 4 x16": 32e9, "10 Gbit/s Ethernet": 1.25e9}
 SCALING = {"size": 128, "batch": 8}  # pixels; images per process
 GOAL = {"images_a_second": 3000, "batch": 128, "size": 299}  # the goal for an H100
 
 
-def step_seconds(
-    device: torch.device, size: int, batch: int, precision: str, plain: bool, compiled: bool, rounds: int
-) -> float:
+@dataclass(frozen=True)
+class Variant:
+    """A way to compute the training step."""
+
+    precision: str
+    layout: torch.memory_format = torch.channels_last
+    fused: bool = True
+    """AdamW in one kernel, as in train/run.py; otherwise torch's default."""
+    average: bool = False
+    """With the moving average of the weights that the recipes' `ema` asks for."""
+    search: bool = False
+    """cuDNN times its convolutions and takes the fastest (torch.backends.cudnn.benchmark)."""
+    graph: bool = False
+    """The whole step replayed as one CUDA graph."""
+    compiled: bool = False
+    """Forward and backward by torch.compile."""
+
+
+def variants(device: torch.device, compiled: bool) -> dict[str, Variant]:
+    """The variants measured on a device: the baseline first, then that of train/run.py, then what differs from it."""
+    fast = choose_precision("auto", device)
+    as_trained, name = Variant(fast), f"{fast}, channels last"
+    found = {"fp32, default layout": Variant("fp32", torch.contiguous_format, fused=False), name: as_trained}
+    if fast != "fp32":
+        found[f"{fast}, default layout"] = replace(as_trained, layout=torch.contiguous_format)
+    if device.type == "cuda":
+        found |= {
+            f"{name}, AdamW not fused": replace(as_trained, fused=False),
+            f"{name}, weight average": replace(as_trained, average=True),
+            f"{name}, cuDNN search": replace(as_trained, search=True),
+            f"{name}, CUDA graph": replace(as_trained, graph=True),
+        }
+    if compiled:
+        found[f"{name}, compiled"] = replace(as_trained, compiled=True)
+        if device.type == "cuda":
+            found[f"{name}, compiled, CUDA graph"] = replace(as_trained, compiled=True, graph=True)
+            found[f"{name}, compiled, CUDA graph, cuDNN search"] = replace(
+                as_trained, compiled=True, graph=True, search=True
+            )
+    return found
+
+
+def step_seconds(device: torch.device, size: int, batch: int, variant: Variant, rounds: int) -> float:
     """Median seconds of a training step, its images already on the device."""
-    return median_seconds(a_step(device, size, batch, precision, plain, compiled), device, rounds)
+    torch.backends.cudnn.benchmark = variant.search
+    try:
+        return median_seconds(a_step(device, size, batch, variant), device, rounds)
+    finally:
+        torch.backends.cudnn.benchmark = False
 
 
-def a_step(
-    device: torch.device, size: int, batch: int, precision: str, plain: bool = False, compiled: bool = False
-) -> Callable[[], None]:
+def a_step(device: torch.device, size: int, batch: int, variant: Variant) -> Callable[[], None]:
     """A training step on fixed random images, to be called repeatedly."""
-    layout = torch.contiguous_format if plain else torch.channels_last
-    model = xception.build(pretrained=False).to(device, memory_format=layout).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=not plain)
-    forward = torch.compile(model) if compiled else model
-    images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=layout)
+    model = xception.build(pretrained=False).to(device, memory_format=variant.layout).train()
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=variant.fused, capturable=variant.graph)
+    forward = torch.compile(model, dynamic=False) if variant.compiled else model
+    images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=variant.layout)
     grades = torch.arange(batch, device=device) % NUM_GRADES
 
     def step() -> None:
         optimizer.zero_grad()
-        with autocast(device, precision):
+        with autocast(device, variant.precision):
             logits = forward(images)
         functional.cross_entropy(logits.float(), grades).backward()
         optimizer.step()
+        if variant.average:
+            average.update_parameters(model)
 
-    return step
+    return captured(step) if variant.graph else step
+
+
+def captured(step: Callable[[], None]) -> Callable[[], None]:
+    """The step as one CUDA graph, after three steps in which libraries and torch.compile settle."""
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 def where_time_goes(device: torch.device, size: int, batch: int, precision: str) -> dict:
     """Shares of a step's time by torch operation, largest first."""
-    step = a_step(device, size, batch, precision)
+    step = a_step(device, size, batch, Variant(precision))
     step()
-    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-    with profile(activities=kinds) as profiled:
+    on_gpu = device.type == "cuda"
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with profile(activities=kinds, record_shapes=True) as profiled:
         step()
-    on = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
-    taken = {row.key.removeprefix("aten::"): getattr(row, on) for row in profiled.key_averages()}
-    whole, most = sum(taken.values()), sorted(taken, key=taken.get, reverse=True)[:OPERATIONS_SHOWN]
+    taken = Counter()
+    for row in profiled.key_averages(group_by_input_shape=True):
+        if row.device_type == DeviceType.CPU:  # operations; those of a GPU's kernels are in their operations already
+            depthwise = "conv" in row.key and any(len(shape) == 4 and shape[1] == 1 for shape in row.input_shapes)
+            name = row.key.removeprefix("aten::") + (" depthwise" if depthwise else "")
+            taken[name] += row.self_device_time_total if on_gpu else row.self_cpu_time_total
+    whole = taken.total()
     return {
         "size": size,
         "batch": batch,
         "precision": precision,
-        "share_by_operation": {name: round(taken[name] / whole, 3) for name in most},
+        "share_by_operation": {name: round(time / whole, 3) for name, time in taken.most_common(OPERATIONS_SHOWN)},
     }
 
 
@@ -217,24 +286,18 @@ def main() -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise KoaError("no GPU was found; give --device cpu.")
     device = torch.device(args.device)
-    fast = choose_precision("auto", device)
-    ways = {"fp32, default layout": ("fp32", True, False), f"{fast}, channels last": (fast, False, False)}
-    if fast != "fp32":
-        ways |= {f"{fast}, default layout": (fast, True, False)}
-    if args.compile:
-        ways[f"{fast}, channels last, compiled"] = (fast, False, True)
-    peaks = {precision: peak(device, precision) for precision in {"fp32", fast}}
+    ways = variants(device, args.compile)
+    as_trained = list(ways)[1]
+    peaks = {precision: peak(device, precision) for precision in {way.precision for way in ways.values()}}
     rows = []
     with progress_bar("measuring", len(args.sizes) * len(args.batches) * len(ways), show=True) as advance:
         for size in args.sizes:
             needed = operations(xception.build(pretrained=False), size, backward=True)
             for batch in args.batches:
-                for way, (precision, plain, compiled) in ways.items():
+                for way, variant in ways.items():
                     with contextlib.suppress(torch.OutOfMemoryError):  # leaves the row out
-                        taken = (
-                            step_seconds(device, size, batch, precision, plain, compiled, args.rounds) / batch * 1000
-                        )
-                        ceiling = needed / peaks[precision] * 1000
+                        taken = step_seconds(device, size, batch, variant, args.rounds) / batch * 1000
+                        ceiling = needed / peaks[variant.precision] * 1000
                         rows.append(
                             {
                                 "way": way,
@@ -252,13 +315,13 @@ def main() -> None:
     for row in rows:
         if beside := baseline.get((row["size"], row["batch"])):  # absent where the baseline ran out of memory
             row["times_the_baseline"] = round(beside / row["milliseconds_an_image"], 2)
-    largest = max((row for row in rows if row["way"] == list(ways)[1]), key=lambda row: (row["size"], row["batch"]))
+    largest = max((row for row in rows if row["way"] == as_trained), key=lambda row: (row["size"], row["batch"]))
     step = largest["milliseconds_an_image"] * largest["batch"] / 1000
     result = {
         "what": "ms per image: forward, backward, AdamW step; images already on the device; medians",
         "rows": rows,
         **({"cpu_processes": processes(args.rounds)} if device.type == "cpu" else {}),
-        "where_time_goes": where_time_goes(device, largest["size"], largest["batch"], fast),
+        "where_time_goes": where_time_goes(device, largest["size"], largest["batch"], ways[as_trained].precision),
         "augmenting": augmenting(device, largest["size"], largest["batch"], args.rounds),
         "gpus_on_paper": on_paper(
             {
