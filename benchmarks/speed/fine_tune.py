@@ -255,15 +255,19 @@ def on_paper(steps: dict[str, float]) -> dict:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    """Milliseconds per image by size, in the first batch measured; by batch where one size was measured."""
+    across, fixed = ("size", "batch") if len({row["size"] for row in rows}) > 1 else ("batch", "size")
+    shown = [row for row in rows if row[fixed] == rows[0][fixed]]
+    figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
-    for way in dict.fromkeys(row["way"] for row in rows):
-        chosen = [row for row in rows if row["way"] == way and row["batch"] == rows[0]["batch"]]
-        axes.plot([row["size"] for row in chosen], [row["milliseconds_an_image"] for row in chosen], "o-", label=way)
-        if way == rows[-1]["way"]:
-            axes.plot([row["size"] for row in chosen], [row["ceiling"] for row in chosen], "k--", label="ceiling")
-    axes.set(xlabel="image size, px", ylabel="ms per image, forward and backward", ylim=(0, None))
-    axes.legend()
+    for way in dict.fromkeys(row["way"] for row in shown):
+        chosen = [row for row in shown if row["way"] == way]
+        axes.plot([row[across] for row in chosen], [row["milliseconds_an_image"] for row in chosen], "o-", label=way)
+        if way == shown[-1]["way"]:
+            axes.plot([row[across] for row in chosen], [row["ceiling"] for row in chosen], "k--", label="ceiling")
+    label = "image size, px" if across == "size" else f"images per step, {rows[0]['size']} px"
+    axes.set(xlabel=label, ylabel="ms per image, forward and backward", ylim=(0, None))
+    figure.legend(loc="outside right upper")
     save_figure(figure, path)
 
 
