@@ -36,6 +36,7 @@ from koa_hf.demo.starting import StartingGrader
 from koa_hf.imaging.localiser import MOST_KNEES
 
 MAX_WAITING = 100  # in the queue; the next is told that it is full
+POLL_SECONDS = 0.02  # of Gradio's queue; its own millisecond takes a tenth of a core while nobody asks for anything
 STATUS_SECONDS = 1  # between two updates of the position in the queue; one at every grade costs more than it is worth
 
 
@@ -96,6 +97,7 @@ def build_demo(
 
         add_api(Api(grader, limits, files))
     demo.queue(status_update_rate=STATUS_SECONDS, max_size=MAX_WAITING)
+    demo._queue.sleep_when_free = demo._queue.progress_update_sleep_when_free = POLL_SECONDS
     return demo
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from playwright.sync_api import expect
+from timm.models.xception import Block, Xception
 
 from koa_hf import Grader
 from koa_hf.data.build import build_dataset
@@ -75,6 +76,20 @@ def model_folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "koa-random"
     xception.save_model(model, folder, image_size=71)
     return folder
+
+
+@pytest.fixture(scope="session")
+def short_network(model_folder) -> Xception:
+    """The network of `model_folder` with one convolution in place of three in blocks 4 to 10: half the work.
+
+    For tests that convert networks or train one in float64. Shared by all: copy it before changing it.
+    """
+    torch.manual_seed(0)
+    network, _ = xception.load_model(model_folder)
+    for number in range(4, 11):
+        setattr(network, f"block{number}", Block(728, 728, reps=1))
+    xception.estimate_batch_norm_statistics(network, torch.rand(5, 3, 71, 71) * 2 - 1)
+    return network
 
 
 @pytest.fixture(scope="session")

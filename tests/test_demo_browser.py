@@ -6,6 +6,7 @@ import json
 import re
 import urllib.request
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pypdf
 import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from skimage import data
 
 from app import build_demo
@@ -45,24 +46,44 @@ CONTRAST = """(element) => {
 """WCAG 2's contrast ratio of an element's text with what is behind it; 4.5 is the least for reading."""
 
 
-@pytest.fixture
-def foreign_requests(page: Page, demo_url) -> list[str]:
-    """Requests to anybody but the demo's server."""
-    requests = []
+@pytest.fixture(scope="session")
+def visit(browser: Browser, demo_url) -> Iterator[tuple[Page, list[str]]]:
+    """One visit to the demo, which most tests continue, and the addresses that the page asks for: a page takes as long
+    to open as an X-ray to grade."""
+    page, requests = browser.new_page(), []
     page.on("request", lambda request: requests.append(request.url))
+    yield page, requests
+    page.context.close()
+
+
+@pytest.fixture
+def foreign_requests(visit, demo_url) -> Iterator[list[str]]:
+    """Requests to anybody but the demo's server."""
+    _, requests = visit
     yield requests
     assert [url for url in requests if not url.startswith((demo_url, "data:", "blob:"))] == []
 
 
 @pytest.fixture
-def demo(page: Page, demo_url, foreign_requests) -> Page:
-    return opened(page, demo_url)
+def demo(visit, demo_url, foreign_requests) -> Page:
+    """The page, empty."""
+    page, _ = visit
+    clear = page.get_by_role("button", name="Clear")
+    if not clear.is_visible():
+        return opened(page, demo_url)
+    clear.click()
+    expect(empty(page)).to_be_visible()
+    return page
 
 
 def opened(page: Page, url: str) -> Page:
     page.goto(url)
-    expect(page.get_by_role("heading", name="No X-ray yet")).to_be_visible(timeout=20_000)
+    expect(empty(page)).to_be_visible(timeout=20_000)
     return page
+
+
+def empty(page: Page) -> Locator:
+    return page.get_by_role("heading", name="No X-ray yet")
 
 
 def upload(page: Page, *paths) -> None:
@@ -120,13 +141,14 @@ def test_a_bad_file_is_explained_and_takes_the_last_result_away(demo, knee_png, 
     expect(demo.locator(".pictures")).to_be_hidden()
     upload(demo, knee_png)
     expect(demo.locator("h2.grade")).to_be_visible()
+    expect(demo.locator(".layer:visible")).to_have_count(1)
 
 
 def test_an_example_is_graded_from_the_keyboard_and_cleared_again(demo):
     demo.get_by_role("button", name="One knee").press("Enter")
     expect(demo.get_by_text("drawing: One knee")).to_be_visible()
     demo.get_by_role("button", name="Clear").press("Enter")
-    expect(demo.get_by_role("heading", name="No X-ray yet")).to_be_visible()
+    expect(empty(demo)).to_be_visible()
     expect(demo.locator(".pictures")).to_be_hidden()
 
 
@@ -170,6 +192,7 @@ def test_a_film_is_graded_knee_by_knee_and_again_once_its_boxes_are_corrected(de
     boxes = demo.locator(".film .box")
     box, found = boxes.first, boxes.first.get_attribute("data-box")
     expect(box).to_have_accessible_name(re.compile("^Box around the right knee"))
+    box.scroll_into_view_if_needed()
     place = box.bounding_box()
     middle = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
     demo.mouse.move(*middle)
@@ -328,7 +351,7 @@ def test_of_two_uploads_the_last_one_wins(slow_demo, knee_png, film_png):
     page, load = slow_demo
     upload(page, film_png)
     expect(page.get_by_role("heading", name="Grading", exact=True)).to_be_visible()
-    expect(page.get_by_role("heading", name="No X-ray yet")).to_be_hidden()
+    expect(empty(page)).to_be_hidden()
     upload(page, knee_png)
     page.wait_for_timeout(500)
     load()

@@ -19,8 +19,8 @@ CUTS = ["fc", "block11"]  # any order
 
 
 @pytest.fixture(scope="module")
-def network(model_folder) -> torch.nn.Module:
-    return xception.load_model(model_folder)[0]
+def network(short_network) -> torch.nn.Module:
+    return short_network
 
 
 @pytest.fixture(scope="module")

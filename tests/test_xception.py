@@ -45,11 +45,11 @@ def test_folded_trunk_and_tail_together_are_the_network(network, cut):
 
 @pytest.mark.parametrize("batch_norm", ["frozen", "batch"])
 @pytest.mark.parametrize("part", ["last_20", "all"])
-def test_the_tail_learns_what_the_network_would(network, part, batch_norm):
+def test_the_tail_learns_what_the_network_would(short_network, part, batch_norm):
     images = torch.randn(2, 3, 71, 71, dtype=torch.float64)  # where rounding moves no activation across its threshold
     gradients = []
     for tailed in (False, True):
-        copied = copy.deepcopy(network).double()
+        copied = copy.deepcopy(short_network).double()
         xception.select_trainable(copied, part)
         xception.train_mode(copied, batch_norm)
         cut = xception.TRAINABLE_PARTS[part].cut

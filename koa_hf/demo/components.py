@@ -21,6 +21,7 @@ from koa_hf.demo.disagreements import MAX_COMMENT
 from koa_hf.demo.examples import Examples
 from koa_hf.errors import KoaError
 from koa_hf.grades import GRADE_NAMES, GRADES
+from koa_hf.grading.examination import GradedKnee
 from koa_hf.imaging.adjustment import UNADJUSTED, Adjustment, Window, auto_window
 from koa_hf.imaging.localiser import MOST_KNEES, KneeBox
 from koa_hf.imaging.radiograph import Radiograph
@@ -139,8 +140,17 @@ def heat_map(index: int) -> gr.HTML:
 
     Its value is that of `koa_hf.demo.page.heat_map_layers`. `index` is the number of the knee on the page.
     """
-    fixed = {"index": index, "grades": list(GRADE_NAMES), "legend": page.legend_css()}
-    return gr.HTML(page.heat_map_layers(None), **_source("heat_map"), **fixed, elem_classes="koa-heat-map")
+    properties = _heat_map_properties(index)
+    return gr.HTML(page.heat_map_layers(None), **_source("heat_map"), **properties, elem_classes="koa-heat-map")
+
+
+def _heat_map_properties(index: int) -> dict:
+    return {"index": index, "grades": list(GRADE_NAMES), "legend": page.legend_css()}
+
+
+def heat_map_update(index: int, knee: GradedKnee) -> dict:
+    """Show a knee; with the properties, which Gradio forgets of a component that it hides and shows again."""
+    return gr.update(value=page.heat_map_layers(knee), **_heat_map_properties(index))
 
 
 @dataclass(frozen=True)

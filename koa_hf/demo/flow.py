@@ -17,7 +17,7 @@ import gradio as gr
 
 from koa_hf.demo import batch, page
 from koa_hf.demo.batch import Limits
-from koa_hf.demo.components import KneePanel, ResultsTable, changed, film_update, knee_boxes
+from koa_hf.demo.components import KneePanel, ResultsTable, changed, film_update, heat_map_update, knee_boxes
 from koa_hf.demo.disagreements import Disagreements
 from koa_hf.demo.endpoints import GRADING_QUEUE, in_one_sentence
 from koa_hf.demo.session import Visit, VisitMemory
@@ -355,7 +355,7 @@ class Flow:
                 continue
             film = examination.film
             updates[panel.result] = page.knee_html(knees[i], i, film, visit.drawn)
-            updates[panel.heat_map] = page.heat_map_layers(knees[i])
+            updates[panel.heat_map] = heat_map_update(i, knees[i])
             updates[panel.reports["dcm"]] = gr.update(visible=film.dicom is not None)
             if panel.disagreement:
                 updates[panel.disagreement.sent] = ""
