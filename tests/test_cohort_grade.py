@@ -1,5 +1,6 @@
 """`koa cohort grade`: whole shards, the same rows for any number of processes, and no film that stops the others."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import resource
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import datasets
@@ -20,6 +21,7 @@ import pytest
 
 from benchmarks.studies import cohort_faults
 from koa_hf.cli import main
+from koa_hf.cohort import grade
 from koa_hf.cohort.build import build_cohort
 from koa_hf.cohort.films import Films
 from koa_hf.cohort.grade import grade_cohort
@@ -74,6 +76,14 @@ def films(archive, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("films") / "films"
     build_cohort(archive, out, films_per_shard=4, keep_ids=True)
     return out
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_reader() -> Iterator[None]:
+    """One process that reads films, for all tests: to start one takes longer than to read all of these."""
+    with grade.reading(1) as pool, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(grade, "reading", lambda workers: contextlib.nullcontext(pool))
+        yield
 
 
 @pytest.fixture(scope="module")
