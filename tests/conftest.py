@@ -1,6 +1,7 @@
 """The environment that the tests run in, and their order; the fixtures are in tests/fixtures.py."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -18,12 +19,16 @@ os.environ["HF_DATASETS_CACHE"] = str(Path(_CACHE, "datasets"))
 os.environ["KOA_CACHE"] = str(Path(_CACHE, "koa"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# Several processes compute at a time: threads that spin while they wait would take twice what the work itself does.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each has its share of the cores
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // int(workers))))
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the fixtures where tests run; the process that only hands tests to others saves ten seconds of imports."""
+    gc.disable()  # until all tests are collected: it takes a fifth of the imports' time
     only_shows = config.option.collectonly or config.option.showfixtures
     if hasattr(config, "workerinput") or only_shows or not config.getoption("numprocesses", None):
         for plugin in ("tests.fixtures", "tests.fake_hub.fixtures"):
@@ -36,8 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()  # nobody needs to look through a million imported objects again
+    gc.enable()
     if len(session.items) > 100:  # some will need it; its imports go on beside the first tests
         processes.start_server()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or libraries report at the end what they never got back
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ CONTRAST = """(element) => {
 """WCAG 2's contrast ratio of an element's text with what is behind it; 4.5 is the least for reading."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def visit(browser: Browser, demo_url) -> Iterator[tuple[Page, list[str]]]:
     """One visit to the demo, which most tests continue, and the addresses that the page asks for: a page takes as long
     to open as an X-ray to grade."""
