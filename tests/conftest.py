@@ -19,7 +19,7 @@ os.environ["HF_DATASETS_CACHE"] = str(Path(_CACHE, "datasets"))
 os.environ["KOA_CACHE"] = str(Path(_CACHE, "koa"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-# Several processes compute at a time: threads that spin while they wait would take twice what the work itself does.
+# Several processes compute at a time; threads that spin while they wait would take the cores from them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each has its share of the cores
@@ -28,9 +28,9 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # each has its share
 
 def pytest_configure(config: pytest.Config) -> None:
     """Load the fixtures where tests run; the process that only hands tests to others saves ten seconds of imports."""
-    gc.disable()  # until all tests are collected: it takes a fifth of the imports' time
     only_shows = config.option.collectonly or config.option.showfixtures
     if hasattr(config, "workerinput") or only_shows or not config.getoption("numprocesses", None):
+        gc.disable()  # until all tests are collected: it takes a fifth of the imports' time
         for plugin in ("tests.fixtures", "tests.fake_hub.fixtures"):
             config.pluginmanager.import_plugin(plugin)
 
@@ -48,7 +48,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_unconfigure() -> None:
-    gc.unfreeze()  # or libraries report at the end what they never got back
+    gc.unfreeze()  # frozen objects are not freed at the end, which some libraries report as leaks
 
 
 @pytest.fixture(scope="session")

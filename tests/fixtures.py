@@ -80,7 +80,7 @@ def model_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def short_network(model_folder) -> Xception:
-    """The network of `model_folder` with one convolution in place of three in blocks 4 to 10: half the work.
+    """The network of `model_folder` with one convolution in place of three in blocks 4 to 10: a third less work.
 
     For tests that convert networks or train one in float64. Shared by all: copy it before changing it.
     """

@@ -42,6 +42,12 @@ def data_uri(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
+def test_gradios_queue_has_the_pauses_that_the_demo_sets():
+    queue = gr.Blocks().queue()._queue
+    assert queue.sleep_when_free < app.POLL_SECONDS
+    assert queue.progress_update_sleep_when_free < app.POLL_SECONDS
+
+
 def test_the_api_answers_what_the_grader_says(client, grader, knee_png):
     answer = client.predict(handle_file(knee_png), api_name="/grade")
     expected = grader.grade(knee_png).to_dict()

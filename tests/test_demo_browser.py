@@ -15,7 +15,7 @@ import pypdf
 import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 from skimage import data
 
 from app import build_demo
@@ -57,17 +57,19 @@ def visit(browser: Browser, demo_url) -> Iterator[tuple[Page, list[str]]]:
 
 
 @pytest.fixture
-def foreign_requests(visit, demo_url) -> Iterator[list[str]]:
-    """Requests to anybody but the demo's server."""
+def requests(visit, demo_url) -> Iterator[list[str]]:
+    """Addresses that the page asks for during a test; all must be the demo's server."""
     _, requests = visit
+    requests.clear()
     yield requests
     assert [url for url in requests if not url.startswith((demo_url, "data:", "blob:"))] == []
 
 
 @pytest.fixture
-def demo(visit, demo_url, foreign_requests) -> Page:
+def demo(visit, demo_url, requests) -> Page:
     """The page, empty."""
     page, _ = visit
+    page.set_viewport_size({"width": 1280, "height": 720})
     clear = page.get_by_role("button", name="Clear")
     if not clear.is_visible():
         return opened(page, demo_url)
@@ -108,10 +110,10 @@ def test_an_upload_is_graded_at_once_and_shown_with_its_evidence(demo, grader, k
     expect(demo.get_by_text(f"version {grading.revision}").first).to_be_visible()
 
 
-def test_opacity_evidence_and_enlarging_work_without_asking_the_server(demo, knee_png, foreign_requests):
+def test_opacity_evidence_and_enlarging_work_without_asking_the_server(demo, knee_png, requests):
     upload(demo, knee_png)
     expect(demo.locator(".layer:visible")).to_have_css("opacity", "0.6")
-    foreign_requests.clear()
+    requests.clear()
     demo.get_by_role("slider", name="Heat map opacity (%)").fill("25")
     expect(demo.locator(".layer:visible")).to_have_css("opacity", "0.25")
     for grade in "40":
@@ -127,7 +129,7 @@ def test_opacity_evidence_and_enlarging_work_without_asking_the_server(demo, kne
     demo.keyboard.press("Escape")
     expect(large).to_have_count(0)
     expect(enlarge).to_be_focused()
-    assert [url for url in foreign_requests if not url.startswith("data:")] == []
+    assert [url for url in requests if not url.startswith("data:")] == []
 
 
 def test_a_bad_file_is_explained_and_takes_the_last_result_away(demo, knee_png, tmp_path):
@@ -150,6 +152,8 @@ def test_an_example_is_graded_from_the_keyboard_and_cleared_again(demo):
     demo.get_by_role("button", name="Clear").press("Enter")
     expect(empty(demo)).to_be_visible()
     expect(demo.locator(".pictures")).to_be_hidden()
+    demo.get_by_role("button", name="One knee").press("Enter")
+    expect(demo.locator(".layer:visible")).to_have_count(1)
 
 
 def test_the_footer_opens_the_documentation_of_the_api(demo):
@@ -161,7 +165,12 @@ def test_the_footer_opens_the_documentation_of_the_api(demo):
 def test_a_file_name_that_looks_like_a_template_is_shown_as_it_is(demo, film_png, tmp_path):
     name = "${alert(1)}`{{constructor}}<img src=x onerror=alert(2)>.png"
     said = []
-    demo.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        said.append(dialog.message)
+        dialog.dismiss()
+
+    demo.on("dialog", dismiss)
     with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as hostile:
         hostile.write(film_png, name)
     upload(demo, tmp_path / "hostile.zip")
@@ -169,6 +178,7 @@ def test_a_file_name_that_looks_like_a_template_is_shown_as_it_is(demo, film_png
     # Gradio's table measures its widest cells in a copy that nobody sees.
     demo.locator("#koa-table").get_by_text("${alert(1)}").filter(visible=True).first.click()
     expect(demo.locator("#koa-knee-1 .file")).to_contain_text(name)
+    demo.remove_listener("dialog", dismiss)
     assert said == []
 
 

@@ -288,13 +288,12 @@ def test_the_grader_takes_a_revision_and_mends_a_damaged_cache(circle, knee_png,
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert [file for file in tmp_path.rglob("*.incomplete") if file.stat().st_size]
 
-    circle.hub.faults.corrupt(path="*.safetensors")
     found = graded(
         circle,
         tmp_path,
         knee_png,
         f"""
-found["after a download that was killed and one that was damaged"] = grade("{MODEL}", "main")
+found["after a download that was killed"] = grade("{MODEL}", "main")
 found["by commit"] = grade("{MODEL}@{commit}")
 found["of no such revision"] = grade("{MODEL}", "v9")
 whole = blob().read_bytes()
@@ -306,12 +305,15 @@ blob().unlink()
 found["after it vanished"] = grade("{MODEL}")
 """,
     )
+    circle.hub.faults.corrupt(path="*.safetensors")
+    code = f'found["after a damaged download"] = grade("{MODEL}")'
+    found |= graded(circle, tmp_path / "new", knee_png, code)
     assert [fault["effect"] for fault in circle.hub.faults.struck] == ["corrupt"]
     circle.hub.faults.clear()
     assert found.pop("of no such revision") == (
         f"{MODEL} has no revision 'v9' on the Hub; check the branch, tag or commit."
     )
-    assert len(found) == 5
+    assert len(found) == 6
     for name, grading in found.items():
         assert grading == expected, name
 

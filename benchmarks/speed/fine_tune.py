@@ -5,9 +5,9 @@
 
 A step is forward, backward and optimiser. The baseline is float32 in torch's default memory layout; the ceiling is the
 time of the same multiplications at the speed of this machine's own matrix product, measured in the same run. On a GPU
-also measured: what the fused optimiser, cuDNN's search for the fastest convolution, the weight average, a CUDA graph of
-the whole step and torch.compile each bring. Further: shares of the step by torch operation, on CPUs the gain of a
-second process (gradients by Accelerate), the expected efficiency of several GPUs, and augmentation. Writes
+also measured: what the fused optimiser, cuDNN's search for the fastest convolution, the weight average and a CUDA graph
+of the whole step each bring; with --compile, torch.compile. Further: shares of the step by torch operation, on CPUs the
+gain of a second process (gradients by Accelerate), the expected efficiency of several GPUs, and augmentation. Writes
 results/benchmarks/fine_tune.json, or fine_tune_cuda.json on a GPU, and a plot. For decoding, see
 benchmarks/speed/reading.py.
 """
@@ -31,7 +31,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.reporting import RESULTS, print_table, save_figure, write_result
+from benchmarks.reporting import RESULTS, TEAL, print_table, save_figure, write_result
 from benchmarks.speed.ceiling import limits, operations, peak
 from benchmarks.speed.timing import median_seconds
 from koa_hf.errors import KoaError, exit_2_on_bad_input
@@ -58,7 +58,7 @@ class Variant:
     precision: str
     layout: torch.memory_format = torch.channels_last
     fused: bool = True
-    """AdamW in one kernel, as in train/run.py; otherwise torch's default."""
+    """AdamW in one kernel, as in train/loop/optim.py; otherwise parameter by parameter."""
     average: bool = False
     """With the moving average of the weights that the recipes' `ema` asks for."""
     search: bool = False
@@ -105,7 +105,9 @@ def step_seconds(device: torch.device, size: int, batch: int, variant: Variant, 
 def a_step(device: torch.device, size: int, batch: int, variant: Variant) -> Callable[[], None]:
     """A training step on fixed random images, to be called repeatedly."""
     model = xception.build(pretrained=False).to(device, memory_format=variant.layout).train()
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
+    average = None
+    if variant.average:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.995), use_buffers=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=variant.fused, capturable=variant.graph)
     forward = torch.compile(model, dynamic=False) if variant.compiled else model
     images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=variant.layout)
@@ -117,7 +119,7 @@ def a_step(device: torch.device, size: int, batch: int, variant: Variant) -> Cal
             logits = forward(images)
         functional.cross_entropy(logits.float(), grades).backward()
         optimizer.step()
-        if variant.average:
+        if average is not None:
             average.update_parameters(model)
 
     return captured(step) if variant.graph else step
@@ -134,7 +136,7 @@ def captured(step: Callable[[], None]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+    return lambda _kept=step: graph.replay()  # with the step, whose tensors the graph works on and doesn't keep
 
 
 def where_time_goes(device: torch.device, size: int, batch: int, precision: str) -> dict:
@@ -255,19 +257,27 @@ def on_paper(steps: dict[str, float]) -> dict:
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Milliseconds per image by size, in the first batch measured; by batch where one size was measured."""
-    across, fixed = ("size", "batch") if len({row["size"] for row in rows}) > 1 else ("batch", "size")
-    shown = [row for row in rows if row[fixed] == rows[0][fixed]]
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.subplots()
+    """Milliseconds per image by size, in the first batch measured; of one size, images per second as bars."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes, sizes = figure.subplots(), {row["size"] for row in rows}
+    if len(sizes) == 1:
+        batch = max(row["batch"] for row in rows)
+        shown = [row for row in rows if row["batch"] == batch]
+        rates = [1000 / row["milliseconds_an_image"] for row in shown]
+        bars = axes.barh([row["way"] for row in shown], rates, color=TEAL)
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+        axes.invert_yaxis()
+        axes.margins(x=0.18)
+        axes.set(xlabel=f"images per second, {sizes.pop()} px, batches of {batch}")
+        return save_figure(figure, path)
+    shown = [row for row in rows if row["batch"] == rows[0]["batch"]]
     for way in dict.fromkeys(row["way"] for row in shown):
         chosen = [row for row in shown if row["way"] == way]
-        axes.plot([row[across] for row in chosen], [row["milliseconds_an_image"] for row in chosen], "o-", label=way)
+        axes.plot([row["size"] for row in chosen], [row["milliseconds_an_image"] for row in chosen], "o-", label=way)
         if way == shown[-1]["way"]:
-            axes.plot([row[across] for row in chosen], [row["ceiling"] for row in chosen], "k--", label="ceiling")
-    label = "image size, px" if across == "size" else f"images per step, {rows[0]['size']} px"
-    axes.set(xlabel=label, ylabel="ms per image, forward and backward", ylim=(0, None))
-    figure.legend(loc="outside right upper")
+            axes.plot([row["size"] for row in chosen], [row["ceiling"] for row in chosen], "k--", label="ceiling")
+    axes.set(xlabel="image size, px", ylabel="ms per image and step", ylim=(0, None))
+    axes.legend()
     save_figure(figure, path)
 
 
