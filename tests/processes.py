@@ -50,7 +50,6 @@ FIXED = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",
-    "OPENBLAS_NUM_THREADS": "1",
 }
 """Variables of the server's environment; every fork has the same values."""
 

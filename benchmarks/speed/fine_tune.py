@@ -301,7 +301,7 @@ def main() -> None:
         raise KoaError("no GPU was found; give --device cpu.")
     device = torch.device(args.device)
     ways = variants(device, args.compile)
-    as_trained = list(ways)[1]
+    _, trained, *_ = ways  # that of train/run.py
     peaks = {precision: peak(device, precision) for precision in {way.precision for way in ways.values()}}
     rows = []
     with progress_bar("measuring", len(args.sizes) * len(args.batches) * len(ways), show=True) as advance:
@@ -329,13 +329,13 @@ def main() -> None:
     for row in rows:
         if beside := baseline.get((row["size"], row["batch"])):  # absent where the baseline ran out of memory
             row["times_the_baseline"] = round(beside / row["milliseconds_an_image"], 2)
-    largest = max((row for row in rows if row["way"] == as_trained), key=lambda row: (row["size"], row["batch"]))
+    largest = max((row for row in rows if row["way"] == trained), key=lambda row: (row["size"], row["batch"]))
     step = largest["milliseconds_an_image"] * largest["batch"] / 1000
     result = {
         "what": "ms per image: forward, backward, AdamW step; images already on the device; medians",
         "rows": rows,
         **({"cpu_processes": processes(args.rounds)} if device.type == "cpu" else {}),
-        "where_time_goes": where_time_goes(device, largest["size"], largest["batch"], ways[as_trained].precision),
+        "where_time_goes": where_time_goes(device, largest["size"], largest["batch"], ways[trained].precision),
         "augmenting": augmenting(device, largest["size"], largest["batch"], args.rounds),
         "gpus_on_paper": on_paper(
             {
