@@ -43,12 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()  # nobody needs to look through a million imported objects again
     gc.enable()
-    if len(session.items) > 100:  # some will need it; its imports go on beside the first tests
-        processes.start_server()
-
-
-def pytest_unconfigure() -> None:
-    gc.unfreeze()  # frozen objects are not freed at the end, which some libraries report as leaks
+    atexit.register(gc.unfreeze)  # frozen objects are not freed at the end, which some libraries report as leaks
+    if len(session.items) > 100 and not session.config.option.collectonly:
+        processes.start_server()  # some test will need it; its imports go on beside the first ones
 
 
 @pytest.fixture(scope="session")

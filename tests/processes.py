@@ -2,7 +2,7 @@
 
 A test that needs a real process (a command line, a signal, a process group, or a client with a cache of its own) starts
 it here. Importing torch, transformers and datasets costs a new interpreter ten seconds or more, and a fork nothing. The
-server has none of this project's modules, so that a fork is also what somebody runs who has only the stock libraries.
+server has none of this project's own modules, so that a fork is also what somebody runs who has only the stock ones.
 
 The libraries read the Hub's address and their cache's folder once, at import. Both are therefore fixed for the session:
 `HUB_PORT`, which the fake Hub listens on, and `HOME`, a link that is set to each process' own folder when it starts.
@@ -28,6 +28,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 PRELOADED = [
+    "tests.server_start",
     *("gradio", "torch", "torchvision", "torch.utils.tensorboard", "timm", "transformers", "transformers.pipelines"),
     *("huggingface_hub", "datasets", "evaluate", "accelerate", "sklearn.metrics", "scipy.optimize", "pandas"),
     *("matplotlib.pyplot", "PIL.Image", "pydicom", "rich.table", "pydantic", "safetensors.torch"),
@@ -192,6 +193,7 @@ def _child(command: list[str], env: dict[str, str], cwd: str, files: list[str]) 
     os.chdir(cwd)
     tempfile.tempdir = None  # by the environment
     gc.freeze()  # collections neither scan nor write to the half a million objects of the server
+    gc.enable()
     for number, file in enumerate(files, start=1):
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(descriptor, number)

@@ -4,9 +4,10 @@ import csv
 import io
 import json
 import re
+import threading
 import urllib.request
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,14 @@ from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 from skimage import data
 
 from app import build_demo
+from koa_hf import Grader
 from koa_hf.demo.batch import Limits
 from koa_hf.demo.endpoints import GRADING_QUEUE
 from koa_hf.demo.examples import drawn_examples
-from koa_hf.demo.starting import StartingGrader
 from koa_hf.grades import RESEARCH_USE_NOTICE
-from koa_hf.imaging import phantom, radiograph
-from koa_hf.network.model_folder import find_model
+from koa_hf.grading.result import Grading
+from koa_hf.imaging import phantom
+from koa_hf.imaging.radiograph import ImageSource
 from tests.demo import running_demo
 from tests.helpers import dicom_of
 from tests.processes import free_port
@@ -70,10 +72,13 @@ def demo(visit, demo_url, requests) -> Page:
     """The page, empty."""
     page, _ = visit
     page.set_viewport_size({"width": 1280, "height": 720})
+    return cleared(page) if page.url.startswith(demo_url) else opened(page, demo_url)
+
+
+def cleared(page: Page) -> Page:
     clear = page.get_by_role("button", name="Clear")
-    if not clear.is_visible():
-        return opened(page, demo_url)
-    clear.click()
+    if clear.is_visible():
+        clear.click()
     expect(empty(page)).to_be_visible()
     return page
 
@@ -160,6 +165,8 @@ def test_the_footer_opens_the_documentation_of_the_api(demo):
     demo.get_by_role("button", name="Use via API or MCP").click()
     expect(demo.get_by_role("heading", name="documentation")).to_be_visible()
     expect(demo.get_by_text("grade_film", exact=True).filter(visible=True).first).to_be_visible()
+    demo.locator(".backdrop").click(position={"x": 5, "y": 5})
+    expect(demo.get_by_role("dialog")).to_have_count(0)
 
 
 def test_a_file_name_that_looks_like_a_template_is_shown_as_it_is(demo, film_png, tmp_path):
@@ -344,27 +351,50 @@ def test_many_files_fill_a_table_and_a_row_opens_its_x_ray(demo, knee_png, film_
     expect(table).to_be_visible()
 
 
-@pytest.fixture
-def slow_demo(page, model_folder, tmp_path, monkeypatch):
-    """The page open while its model is not loaded, and what loads it: until then, everybody waits for a grade."""
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    grader = StartingGrader(find_model(model_folder))
-    blocks = build_demo(grader, drawn_examples(), Limits(), tmp_path)
-    url = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_port=free_port())[1]
-    try:
-        yield opened(page, url), lambda: grader.load("cpu", "fp32", "torch", drawn_examples().films[0][1])
-    finally:
+class Gate:
+    """Grades as `grader` does, once it is open; until then, everybody waits."""
+
+    def __init__(self, grader: Grader):
+        self.model_id, self.revision, self.note, self._grader = grader.model_id, grader.revision, grader.note, grader
+        self.opened = threading.Event()
+
+    def grade_batch(self, radiographs: Iterable[ImageSource]) -> list[Grading]:
+        self.opened.wait()
+        return self._grader.grade_batch(radiographs)
+
+
+@pytest.fixture(scope="module")
+def gated_visit(browser: Browser, grader, tmp_path_factory) -> Iterator[tuple[Page, Gate]]:
+    files, gate = tmp_path_factory.mktemp("gated"), Gate(grader)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("GRADIO_TEMP_DIR", str(files))
+        blocks = build_demo(gate, drawn_examples(), Limits(), files)
+        url = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_port=free_port())[1]
+        page = browser.new_page()
+        yield opened(page, url), gate
+        gate.opened.set()
+        page.context.close()
         blocks.close(verbose=False)
 
 
-def test_of_two_uploads_the_last_one_wins(slow_demo, knee_png, film_png):
-    page, load = slow_demo
+@pytest.fixture
+def gated(gated_visit) -> tuple[Page, Gate]:
+    """The page, empty, of a demo whose gradings wait, and what they wait for."""
+    page, gate = gated_visit
+    gate.opened.set()
+    cleared(page)
+    gate.opened.clear()
+    return page, gate
+
+
+def test_of_two_uploads_the_last_one_wins(gated, knee_png, film_png):
+    page, gate = gated
     upload(page, film_png)
     expect(page.get_by_role("heading", name="Grading", exact=True)).to_be_visible()
     expect(empty(page)).to_be_hidden()
     upload(page, knee_png)
     page.wait_for_timeout(500)
-    load()
+    gate.opened.set()
     expect(page.locator("#koa-knee-0 .file")).to_contain_text("knee.png")
     page.wait_for_timeout(500)  # for the first, if it came after all
     expect(page.locator("#koa-knee-0 .file")).to_contain_text("knee.png")
@@ -373,13 +403,13 @@ def test_of_two_uploads_the_last_one_wins(slow_demo, knee_png, film_png):
     assert json.loads(report)["file"] == "knee.png"
 
 
-def test_an_example_during_a_batch_ends_the_batch(slow_demo, knee_png, film_png):
-    page, load = slow_demo
+def test_an_example_during_a_batch_ends_the_batch(gated, knee_png, film_png):
+    page, gate = gated
     upload(page, knee_png, film_png)
     expect(page.get_by_text("Graded 0 of 2 files")).to_be_visible()
     page.get_by_role("button", name="DICOM", exact=True).click()
     expect(page.get_by_text("Graded 0 of 2 files")).to_be_hidden()
-    load()
+    gate.opened.set()
     expect(page.locator("#koa-knee-0 .file")).to_contain_text("drawing: DICOM · According to the file: left knee")
     expect(page.locator("#koa-table")).to_be_hidden()
     name, _ = downloaded(page, page.get_by_role("button", name="DICOM report"))
@@ -398,27 +428,19 @@ def test_the_examples_are_called_by_what_they_show_and_claim_no_grade(demo):
         expect(demo.locator(seen)).to_be_visible()
 
 
-def test_a_visitor_who_has_to_wait_sees_their_place_in_the_queue(page, model_folder, knee_png, tmp_path, monkeypatch):
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    grader = StartingGrader(find_model(model_folder))  # until it is loaded, everybody who asks for a grade waits
-    blocks = build_demo(grader, drawn_examples(), Limits(), tmp_path)
-    url = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_port=free_port())[1]
-    try:
-        opened(page, url)
-        client = Client(url, verbose=False, httpx_kwargs={"timeout": 120})
-        busy = [
-            client.submit(handle_file(knee_png), api_name="/grade")
-            for _ in range(GRADING_QUEUE["concurrency_limit"] + 2)
-        ]
-        while waiting(url) < 2:
-            page.wait_for_timeout(50)
-        upload(page, knee_png)
-        expect(page.locator("#koa-upload")).to_contain_text(re.compile(r"queue: \d/3"))
-        grader.load("cpu", "fp32", "torch", warm_up=radiograph.read(knee_png))
-        expect(page.locator("h2.grade")).to_be_visible(timeout=60_000)
-        assert all(job.result()["grade"] in range(5) for job in busy)
-    finally:
-        blocks.close(verbose=False)
+def test_a_visitor_who_has_to_wait_sees_their_place_in_the_queue(gated, knee_png):
+    page, gate = gated
+    client = Client(page.url, verbose=False, httpx_kwargs={"timeout": 120})
+    busy = [
+        client.submit(handle_file(knee_png), api_name="/grade") for _ in range(GRADING_QUEUE["concurrency_limit"] + 2)
+    ]
+    while waiting(page.url) < 2:
+        page.wait_for_timeout(50)
+    upload(page, knee_png)
+    expect(page.locator("#koa-upload")).to_contain_text(re.compile(r"queue: \d/3"))
+    gate.opened.set()
+    expect(page.locator("h2.grade")).to_be_visible(timeout=60_000)
+    assert all(job.result()["grade"] in range(5) for job in busy)
 
 
 def waiting(url: str) -> int:

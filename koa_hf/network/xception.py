@@ -346,9 +346,10 @@ def load_model(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
             f"{folder} holds a {architecture} with {config.get('num_classes')} classes; "
             f"this project grades with a {ARCHITECTURE} of {NUM_GRADES}."
         )
-    model = timm.create_model(ARCHITECTURE, num_classes=NUM_GRADES)
-    load_weights(model, folder / WEIGHTS_FILE)
-    return model.float().eval(), Preprocessing(size)
+    with torch.device("meta"):  # random weights, to be overwritten at once, would double the time
+        model = timm.create_model(ARCHITECTURE, num_classes=NUM_GRADES)
+    load_weights(model.to_empty(device="cpu"), folder / WEIGHTS_FILE)
+    return model.eval(), Preprocessing(size)
 
 
 def save_weights(
