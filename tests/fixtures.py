@@ -16,7 +16,9 @@ from koa_hf.imaging import phantom
 from koa_hf.imaging.radiograph import Radiograph
 from koa_hf.network import xception
 from koa_hf.network.preprocess import Preprocessing
+from tests import processes
 from tests.demo import running_demo
+from tests.helpers import SMALL
 from train.pictures.composites import Crop, compose
 
 expect.set_options(timeout=30_000)  # milliseconds: the demo grades on the cores that the other tests use, too
@@ -96,6 +98,15 @@ def short_network(model_folder) -> Xception:
 def grader(model_folder) -> Grader:
     """`model_folder`, loaded, computed by torch."""
     return Grader.from_pretrained(model_folder, device="cpu", engine="torch")
+
+
+@pytest.fixture(scope="session")
+def finished(dataset_folder, tmp_path_factory) -> Path:
+    """A training run that nothing disturbed: one process, whole batches, with the trunk cache."""
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    options = ("--dataset", dataset_folder, "--output-dir", out, *SMALL)
+    processes.run("train/run.py", *options, env=processes.client_environment(KOA_WEIGHTS=""))
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,12 @@
-"""Files and gradings that several test modules make."""
+"""Files, gradings and comparisons that several test modules make."""
 
 import io
+import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
@@ -86,3 +89,20 @@ SMALL = [
 ]
 """Options of a training that takes seconds: random weights and the least image size. Of 40 training images, batches of
 12 leave a last one that is short and can't be shared out evenly; at the low rate, rounding differences do not grow."""
+
+
+def history(run: Path) -> list[dict]:
+    """Rows of a training run's metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(run: Path) -> list[float]:
+    return [row[split]["loss"] for row in history(run) for split in ("train", "validation")]
+
+
+def assert_same_losses(one: Path, other: Path) -> None:
+    """Two runs of `SMALL` went the same way up to rounding, each over all 40 training images in every epoch."""
+    assert losses(other) == pytest.approx(losses(one), rel=1e-3)
+    for expected, actual in zip(history(one), history(other), strict=True):
+        assert actual["train"]["images"] == 40
+        assert actual["validation"]["confusion_matrix"] == expected["validation"]["confusion_matrix"]

@@ -1,7 +1,8 @@
 """The Hub, both ways: publish with one command, and use by id with stock libraries only.
 
-The whole circle runs once, in the fixture `circle`: a data set is pushed, a model is trained from its id on two
-processes and pushed. The tests then use what is on the Hub, as clients that share nothing with this process.
+The whole circle runs once, in the fixture `circle`: a data set is pushed, a model is trained from its id, by two
+processes that accumulate each batch in parts, and pushed. The tests then use what is on the Hub, as clients that share
+nothing with this process.
 """
 
 import json
@@ -24,7 +25,7 @@ from koa_hf.grading.rules import Rules
 from koa_hf.hub import contents, model_card
 from tests.demo import running_demo
 from tests.fake_hub.server import Hub
-from tests.helpers import SMALL
+from tests.helpers import SMALL, assert_same_losses
 from tests.processes import run, run_in_two
 
 DATASET, MODEL = "user/knee-kl", "user/koa-xception"
@@ -69,7 +70,7 @@ def circle(shared_hub, dataset_folder, tmp_path_factory) -> Circle:
 
     here = {"env": shared_hub.environment(work / "maker", KOA_WEIGHTS="")}
     named = ("--dataset", DATASET, "--revision", "v1.0")
-    options = (*named, "--push-to-hub", MODEL, "--output-dir", work / "run", *SMALL)
+    options = (*named, "--push-to-hub", MODEL, "--output-dir", work / "run", *SMALL, "--accumulate", 3)
     trained = run_in_two("train/run.py", *options, **here)
 
     out = work / "evaluation"
@@ -91,6 +92,11 @@ def test_training_from_an_id_publishes_the_model_and_records_what_it_was_trained
     assert circle.validation["model_revision"] == published.id
     assert circle.validation["dataset_commit"] == commit
     assert circle.hub.store.repository("model", MODEL).private
+
+
+def test_two_processes_that_accumulate_parts_train_it_as_one_process_does(circle, finished):
+    assert "2 process(es) on cpu" in circle.trained
+    assert_same_losses(finished, circle.run)
 
 
 def test_what_is_published_is_the_model_and_its_record_and_nothing_else(circle):

@@ -18,7 +18,7 @@ from koa_hf import Grader, checksums
 from koa_hf.data.build import build_dataset
 from koa_hf.grades import GRADE_NAMES
 from koa_hf.imaging import phantom
-from tests.helpers import SMALL
+from tests.helpers import SMALL, assert_same_losses, history, losses
 from tests.processes import REPOSITORY, Process, client_environment, run_in_two
 from tests.processes import run as run_script
 from train.loop.deletion_test import CONTROLS
@@ -32,22 +32,6 @@ def run(dataset, out, *options, processes=1, script="train/run.py", check=True) 
 def command(script, *options, processes=1, check=True) -> subprocess.CompletedProcess:
     start = run_in_two if processes == 2 else run_script
     return start(script, *options, env=client_environment(KOA_WEIGHTS=""), check=check)
-
-
-def history(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses(out: Path) -> list[float]:
-    return [row[split]["loss"] for row in history(out) for split in ("train", "validation")]
-
-
-@pytest.fixture(scope="module")
-def finished(dataset_folder, tmp_path_factory) -> Path:
-    """A run that nothing disturbed, one process, with the trunk cache."""
-    out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    run(dataset_folder, out, *SMALL)
-    return out
 
 
 def test_a_run_leaves_a_model_folder_with_its_record(finished):
@@ -70,10 +54,10 @@ def test_every_training_image_is_counted_once_an_epoch(finished):
         assert sum(map(sum, row["validation"]["confusion_matrix"])) == 16
 
 
+# Two processes that accumulate parts: the model of tests/test_hub.py is trained so.
 @pytest.mark.parametrize(
     ("processes", "options"),
     [
-        pytest.param(2, ["--accumulate", 3], id="two processes, in parts"),
         pytest.param(1, ["--no-cache"], id="no cache"),
         pytest.param(2, [], id="two processes", marks=pytest.mark.slow),
         pytest.param(1, ["--accumulate", 3], id="in parts", marks=pytest.mark.slow),
@@ -85,10 +69,7 @@ def test_two_processes_accumulated_parts_and_no_trunk_cache_give_the_same_losses
 ):
     done = run(dataset_folder, tmp_path / "other", *SMALL, *options, processes=processes)
     assert f"{processes} process(es) on cpu" in done.stdout
-    assert losses(tmp_path / "other") == pytest.approx(losses(finished), rel=1e-3)
-    for one, other in zip(history(finished), history(tmp_path / "other"), strict=True):
-        assert other["train"]["images"] == 40
-        assert other["validation"]["confusion_matrix"] == one["validation"]["confusion_matrix"]
+    assert_same_losses(finished, tmp_path / "other")
 
 
 @pytest.mark.slow
