@@ -1,5 +1,6 @@
 """OpenVINO in torch's place: it computes the same, or it isn't used."""
 
+import copy
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 
@@ -55,7 +56,8 @@ def test_it_is_converted_once(network, monkeypatch, tmp_path):
 
 def test_where_it_computes_something_else_torch_does_it(network, monkeypatch, tmp_path):
     monkeypatch.setenv("KOA_CACHE", str(tmp_path))
-    other = xception.build(pretrained=False).eval()
+    other = copy.deepcopy(network)
+    torch.nn.init.zeros_(other.conv1.weight)
     convert = engines.convert_to_openvino
     monkeypatch.setattr(
         engines, "convert_to_openvino", lambda _, size: convert(engines._Features(other, "block8"), size)

@@ -1,5 +1,6 @@
 """One X-ray has the same grades, sides, notes and cautions in `koa report`, on the page and in the API."""
 
+import functools
 import io
 import json
 from pathlib import Path
@@ -33,6 +34,7 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+@functools.cache
 def films() -> dict[str, bytes]:
     """Twenty drawn and composed X-rays as files."""
 
