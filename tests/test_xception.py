@@ -11,7 +11,7 @@ from koa_hf.network import xception
 def network() -> torch.nn.Module:
     torch.manual_seed(0)
     model = xception.build(pretrained=False)
-    xception.estimate_batch_norm_statistics(model, torch.randn(16, 3, 96, 96))
+    xception.estimate_batch_norm_statistics(model, torch.randn(8, 3, 71, 71))
     return model
 
 
@@ -37,7 +37,7 @@ def test_no_trained_parameter_lies_in_front_of_its_cut(network, part):
 
 @pytest.mark.parametrize("cut", ["conv1", "block10", "block11_start", "block11", "block12", "fc"])
 def test_folded_trunk_and_tail_together_are_the_network(network, cut):
-    images = torch.randn(2, 3, 96, 96)
+    images = torch.randn(2, 3, 71, 71)
     with torch.no_grad():
         at_cut = xception.run_steps(xception.folded(network), images, "conv1", cut)
         assert torch.allclose(xception.Tail(network, cut).eval()(at_cut), network(images), atol=1e-4)
