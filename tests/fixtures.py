@@ -1,11 +1,13 @@
 """Fixtures that several test modules share. Everything is drawn or made on the spot; nothing needs a network."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from playwright.sync_api import expect
 from timm.models.xception import Block, Xception
@@ -27,17 +29,27 @@ PATIENTS = {"train": 20, "val": 8, "test": 8}
 """Patients of the phantom release; two knees each."""
 
 
+def made_once(name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one process of the test session makes for all. Copy it before changing it."""
+    folder = Path(os.environ["KOA_TESTS_SHARED"], name)
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
-def release_folder(tmp_path_factory) -> Path:
+def release_folder() -> Path:
     """A small release of phantoms, with auto_test. Shared by all tests: copy it before changing it."""
-    folder = tmp_path_factory.mktemp("release") / "kneeKL224"
-    return phantom.write_release(folder, PATIENTS, seed=0, auto_test=True)
+    return made_once("kneeKL224", lambda folder: phantom.write_release(folder, PATIENTS, seed=0, auto_test=True))
 
 
 @pytest.fixture(scope="session")
-def dataset_folder(release_folder, tmp_path_factory) -> Path:
+def dataset_folder(release_folder) -> Path:
     """The data set built from `release_folder`. Shared by all tests: copy it before changing it."""
-    return build_dataset(release_folder, tmp_path_factory.mktemp("dataset") / "knees")
+    return made_once("knees", lambda folder: build_dataset(release_folder, folder))
 
 
 @pytest.fixture(scope="session")
@@ -67,17 +79,19 @@ def film_png(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory) -> Path:
+def model_folder() -> Path:
     """A model folder with random weights, for 71-pixel images: its grades mean nothing, but they differ."""
+    return made_once("koa-random", save_random_model)
+
+
+def save_random_model(folder: Path) -> None:
     torch.manual_seed(0)
     model = xception.build(pretrained=False)
     preprocess = Preprocessing(image_size=71)
     knees = [preprocess(Radiograph(phantom.draw_knee(grade, seed=1), "drawn knee")) for grade in range(5)]
     xception.estimate_batch_norm_statistics(model, torch.stack(knees))
     torch.nn.init.normal_(model.fc.weight, std=0.1)
-    folder = tmp_path_factory.mktemp("model") / "koa-random"
     xception.save_model(model, folder, image_size=71)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -101,12 +115,14 @@ def grader(model_folder) -> Grader:
 
 
 @pytest.fixture(scope="session")
-def finished(dataset_folder, tmp_path_factory) -> Path:
+def finished(dataset_folder) -> Path:
     """A training run that nothing disturbed: one process, whole batches, with the trunk cache."""
-    out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    options = ("--dataset", dataset_folder, "--output-dir", out, *SMALL)
-    processes.run("train/run.py", *options, env=processes.client_environment(KOA_WEIGHTS=""))
-    return out
+
+    def train(out: Path) -> None:
+        options = ("--dataset", dataset_folder, "--output-dir", out, *SMALL)
+        processes.run("train/run.py", *options, env=processes.client_environment(KOA_WEIGHTS=""))
+
+    return made_once("undisturbed", train)
 
 
 @pytest.fixture(scope="session")
