@@ -12,7 +12,7 @@ MODEL ?=
 MINUTES ?= 10
 # Two test files at a time; PYTEST_OPTIONS= for one.
 PYTEST_OPTIONS ?= -n 2 --dist loadfile --no-loadscope-reorder
-# Some containers set it: each of the suite's sixty processes would compile the package anew.
+# Where a container sets this, every process of the suite would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test test-slow bench fuzz lint format browser clean

@@ -11,7 +11,9 @@ import pytest
 
 from tests import processes
 
-if "KOA_TESTS_SHARED" not in os.environ:  # for tests.fixtures.made_once: the workers inherit it from who starts them
+pytest.register_assert_rewrite("tests.helpers")
+
+if "KOA_TESTS_SHARED" not in os.environ:  # for tests.fixtures.made_once: workers inherit it
     os.environ["KOA_TESTS_SHARED"] = tempfile.mkdtemp(prefix="koa-tests-")
     atexit.register(shutil.rmtree, os.environ["KOA_TESTS_SHARED"], ignore_errors=True)
 # The Hugging Face libraries read these when they are imported, so they are set before any such import.

@@ -1,6 +1,7 @@
 """Fixtures that several test modules share. Everything is drawn or made on the spot; nothing needs a network."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def made_once(name: str, make: Callable[[Path], object]) -> Path:
     done = folder.with_suffix(".done")
     with FileLock(folder.with_suffix(".lock")):
         if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # what is left of one that failed
             make(folder)
             done.touch()
     return folder

@@ -1,8 +1,8 @@
-"""Python processes that start in a moment: forks of a server that imported the heavy libraries and did nothing else.
+"""Python processes that start in a moment: forks of a server that imported the heavy libraries and did little else.
 
 A test that needs a real process (a command line, a signal, a process group, or a client with a cache of its own) starts
 it here. Importing torch, transformers and datasets costs a new interpreter ten seconds or more, and a fork nothing. The
-server has none of this project's own modules, so that a fork is also what somebody runs who has only the stock ones.
+server has nothing of koa_hf or train, so that a fork is also what somebody runs who has only the stock libraries.
 
 The libraries read the Hub's address and their cache's folder once, at import. Both are therefore fixed for the session:
 `HUB_PORT`, which the fake Hub listens on, and `HOME`, a link that is set to each process' own folder when it starts.
@@ -28,7 +28,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 PRELOADED = [
-    "tests.server_start",
+    "tests.no_garbage_collection",
     *("gradio", "torch", "torchvision", "torch.utils.tensorboard", "timm", "transformers", "transformers.pipelines"),
     *("huggingface_hub", "datasets", "evaluate", "accelerate", "sklearn.metrics", "scipy.optimize", "pandas"),
     *("matplotlib.pyplot", "PIL.Image", "pydicom", "rich.table", "pydantic", "safetensors.torch"),

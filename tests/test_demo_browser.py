@@ -72,11 +72,14 @@ def demo(visit, demo_url, requests) -> Page:
     """The page, empty."""
     page, _ = visit
     page.set_viewport_size({"width": 1280, "height": 720})
-    return cleared(page) if page.url.startswith(demo_url) else opened(page, demo_url)
+    return emptied(page, demo_url)
 
 
-def cleared(page: Page) -> Page:
+def emptied(page: Page, url: str) -> Page:
+    """The page as it is at first; opened anew if it isn't yet, or if a test failed on it."""
     clear = page.get_by_role("button", name="Clear")
+    if page.get_by_role("dialog").count() or not (clear.is_visible() or empty(page).is_visible()):
+        return opened(page, url)
     if clear.is_visible():
         clear.click()
     expect(empty(page)).to_be_visible()
@@ -365,16 +368,19 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def gated_visit(browser: Browser, grader, tmp_path_factory) -> Iterator[tuple[Page, Gate]]:
+    """One visit to a demo behind a gate, and the gate."""
     files, gate = tmp_path_factory.mktemp("gated"), Gate(grader)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("GRADIO_TEMP_DIR", str(files))
         blocks = build_demo(gate, drawn_examples(), Limits(), files)
         url = blocks.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_port=free_port())[1]
         page = browser.new_page()
-        yield opened(page, url), gate
-        gate.opened.set()
-        page.context.close()
-        blocks.close(verbose=False)
+        try:
+            yield opened(page, url), gate
+        finally:
+            gate.opened.set()
+            page.context.close()
+            blocks.close(verbose=False)
 
 
 @pytest.fixture
@@ -382,7 +388,7 @@ def gated(gated_visit) -> tuple[Page, Gate]:
     """The page, empty, of a demo whose gradings wait, and what they wait for."""
     page, gate = gated_visit
     gate.opened.set()
-    cleared(page)
+    emptied(page, page.url)
     gate.opened.clear()
     return page, gate
 

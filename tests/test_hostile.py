@@ -54,7 +54,7 @@ REFUSED = {
     },
     "cut.dcm": (dicom_of(np.asarray(KNEE))[:2000], "damaged|cut short"),
     "bomb.png": (png_that_claims(60_000, 60_000), "has more than 20 million pixels"),
-    "wide.png": (encoded(Image.new("1", (5_000, 5_000)), "PNG"), "has more than 20 million pixels"),
+    "large.png": (encoded(Image.new("1", (5_000, 5_000)), "PNG"), "has more than 20 million pixels"),
     "nan.tiff": (encoded(Image.fromarray(np.full((64, 64), np.nan, np.float32)), "TIFF"), "no finite pixel"),
     "no-pixels.dcm": (without_pixels(), "damaged DICOM file, or was cut short"),
     "encrypted.dcm": (

@@ -336,8 +336,7 @@ def test_the_command_writes_what_was_graded_and_from_which_file(knee_png, model_
     xray = tmp_path / "колено 膝\udcff.png"
     shutil.copy(knee_png, xray)
     pdf, figures = tmp_path / "report.pdf", tmp_path / "report.json"
-    model = ["--model", str(model_folder), "--engine", "torch"]
-    assert main(["report", str(xray), *model, "--pdf", str(pdf), "--json", str(figures)]) == 0
+    assert main(["report", str(xray), "--model", str(model_folder), "--pdf", str(pdf), "--json", str(figures)]) == 0
     (values,) = json.loads(figures.read_text())
     assert values["sha256"] == hashlib.sha256(knee_png.read_bytes()).hexdigest()
     assert values["file"] == xray.name

@@ -54,7 +54,7 @@ def test_every_training_image_is_counted_once_an_epoch(finished):
         assert sum(map(sum, row["validation"]["confusion_matrix"])) == 16
 
 
-# Two processes that accumulate parts: the model of tests/test_hub.py is trained so.
+# Two processes with --accumulate are compared in tests/test_hub.py, where such a run is made anyway.
 @pytest.mark.parametrize(
     ("processes", "options"),
     [
@@ -177,7 +177,7 @@ def test_evaluation_needs_only_a_model_folder_and_a_data_set(finished, dataset_f
 
 def test_a_finished_run_becomes_the_model_that_ships(finished, dataset_folder, tmp_path):
     bundle, results = tmp_path / "koa-xception", tmp_path / "results"
-    few = ("--training-knees", 20, "--images-per-kind", 1)
+    few = ("--training-knees", 20, "--images-per-kind", 2)
     command("train/bundle.py", "--run", finished, "--dataset", dataset_folder, "--output", bundle,
             "--results", results, "--grading", "coverage=0.8", *few)  # fmt: skip
     assert (bundle / "model.safetensors").stat().st_size < 45e6  # float16

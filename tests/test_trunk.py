@@ -68,8 +68,13 @@ def test_a_cache_is_filled_by_the_faster_way_and_goes_on_with_the_one_that_began
     network, dataset_folder, tmp_path, monkeypatch, capsys
 ):
     converted = OpenVinoTrunk(Trunk(network, CUTS), "fp32", SIZE)
+
+    def convert(of: Trunk, precision: str, image_size: int) -> OpenVinoTrunk:  # once is enough
+        assert (of.cuts, precision, image_size) == (converted.cuts, "fp32", SIZE)
+        return converted
+
     monkeypatch.setattr(trunk, "WORTH_CONVERTING", 0)
-    monkeypatch.setattr(trunk, "OpenVinoTrunk", lambda *_: converted)
+    monkeypatch.setattr(trunk, "OpenVinoTrunk", convert)
     images = {"train": KneeImages(load_dataset(str(dataset_folder))["train"], Preprocessing(SIZE))}
 
     def engine(seconds: list[float]) -> str:
@@ -92,8 +97,8 @@ def test_a_cache_is_filled_by_the_faster_way_and_goes_on_with_the_one_that_began
 def test_the_tail_makes_of_a_cached_row_what_the_network_makes_of_the_image(
     network, dataset_folder, tmp_path, monkeypatch, engine
 ):
-    fastest = OpenVinoTrunk(Trunk(network, CUTS), "fp32", SIZE) if engine == "openvino" else Trunk(network, CUTS)
-    monkeypatch.setattr(trunk_cache, "candidate_trunks", lambda *_: [fastest])
+    chosen = OpenVinoTrunk(Trunk(network, CUTS), "fp32", SIZE) if engine == "openvino" else Trunk(network, CUTS)
+    monkeypatch.setattr(trunk_cache, "candidate_trunks", lambda *_: [chosen])
     images = KneeImages(load_dataset(str(dataset_folder))["validation"], Preprocessing(SIZE))
     cache = TrunkCache(tmp_path, Accelerator(cpu=True), batch_size=5)  # the last batch is shorter
     cached = cache.open(network, {"validation": images}, {"validation": "these"}, CUTS)

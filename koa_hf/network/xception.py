@@ -347,8 +347,9 @@ def load_model(folder: str | os.PathLike) -> tuple[nn.Module, Preprocessing]:
             f"this project grades with a {ARCHITECTURE} of {NUM_GRADES}."
         )
     with torch.device("meta"):  # random weights, to be overwritten at once, would double the time
-        model = timm.create_model(ARCHITECTURE, num_classes=NUM_GRADES)
-    load_weights(model.to_empty(device="cpu"), folder / WEIGHTS_FILE)
+        model = timm.create_model(ARCHITECTURE, num_classes=NUM_GRADES).float()
+    model.to_empty(device="cpu")
+    load_weights(model, folder / WEIGHTS_FILE)
     return model.eval(), Preprocessing(size)
 
 

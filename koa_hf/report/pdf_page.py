@@ -8,7 +8,6 @@ import functools
 import io
 import math
 import unicodedata
-from bisect import bisect_left
 from datetime import UTC
 
 import matplotlib
@@ -402,14 +401,12 @@ def _wrapped(string: str, width: float, size: float, weight: str = "normal") -> 
 
 def _fitted(string: str, width: float, size: float, lines: int) -> str:
     """The string with its middle elided to fit the lines: the beginning and end of a name matter most."""
-
-    def shortened(kept: int) -> str:
-        return string if kept == len(string) else f"{string[: kept // 2]}…{string[len(string) - kept // 2 :]}"
-
-    def too_long(kept: int) -> bool:
-        return len(_wrapped(shortened(kept), width, size)) > lines
-
-    return shortened(bisect_left(range(min(len(string), 300) + 1), True, key=too_long) - 1)
+    kept = min(len(string), 300)
+    short = string
+    while len(short) > 1 and (len(short) > 300 or len(_wrapped(short, width, size)) > lines):
+        kept -= 4
+        short = f"{string[: kept // 2]}…{string[len(string) - kept // 2 :]}"
+    return short
 
 
 @functools.cache

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from koa_hf.grading.calibration import probabilities_of
 from koa_hf.grading.familiarity import Familiarity
-from koa_hf.grading.metrics import roc_auc
 from koa_hf.imaging import localiser
 from koa_hf.imaging.radiograph import Radiograph
 from train.fitting.cross_fit import folds_of
@@ -123,7 +123,7 @@ def detector_figures(
         if kind in caught_before:
             distances = np.where(caught_before[kind], np.finfo(np.float64).max, distances)
         unlike = np.repeat([False, True], [len(of_knees), len(distances)])
-        areas[kind] = float(roc_auc(unlike[:, None], np.concatenate([of_knees, distances])[:, None])[0])
+        areas[kind] = float(roc_auc_score(unlike, np.concatenate([of_knees, distances])))
         caught[kind] = float((distances > limit).mean())
     return {
         "method": detector.name,
