@@ -13,7 +13,7 @@ from tests import processes
 
 pytest.register_assert_rewrite("tests.helpers")
 
-if "KOA_TESTS_SHARED" not in os.environ:  # for tests.fixtures.made_once: workers inherit it
+if "KOA_TESTS_SHARED" not in os.environ:  # by the first process; its workers inherit it
     os.environ["KOA_TESTS_SHARED"] = tempfile.mkdtemp(prefix="koa-tests-")
     atexit.register(shutil.rmtree, os.environ["KOA_TESTS_SHARED"], ignore_errors=True)
 # The Hugging Face libraries read these when they are imported, so they are set before any such import.
@@ -21,7 +21,7 @@ _CACHE = tempfile.mkdtemp(prefix="koa-tests-")
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 os.environ["HF_HOME"] = _CACHE
 os.environ["HF_DATASETS_CACHE"] = str(Path(_CACHE, "datasets"))
-os.environ["KOA_CACHE"] = str(Path(_CACHE, "koa"))
+os.environ["KOA_CACHE"] = str(Path(os.environ["KOA_TESTS_SHARED"], "converted"))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 # Several processes compute at a time; threads that spin while they wait would take the cores from them.
