@@ -9,9 +9,11 @@ The libraries read the Hub's address and their cache's folder once, at import. B
 """
 
 import atexit
+import contextlib
 import gc
 import multiprocessing
 import os
+import random
 import runpy
 import shutil
 import signal
@@ -35,10 +37,18 @@ PRELOADED = [
 ]
 
 
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+# Other ports for each of up to eight workers, and none that Linux gives to outgoing connections (from 32,768).
+_candidates = iter(random.SystemRandom().sample(range(20_000 + _worker % 8, 32_768, 8), 1500))
+
+
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """A port that nothing listens on, and that no other call in this session returned."""
+    for port in _candidates:
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
 
 
 HUB_PORT = free_port()
